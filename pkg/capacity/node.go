@@ -1,0 +1,82 @@
+package capacity
+
+import (
+	"fmt"
+	"slices"
+)
+
+// A Layout says how a volume lies on the physical volumes of its group. What it
+// costs is a function of the layout, so that mirrors and thin volumes can come
+// without touching those who ask.
+type Layout string
+
+// Linear puts a volume's extents one after another wherever there is room.
+const Linear Layout = "linear"
+
+// Cost returns what a volume of size bytes takes from a group with the given
+// extent size, in bytes.
+func (l Layout) Cost(size, extent Bytes) Bytes {
+	return size.Extents(extent)
+}
+
+// A Group is a volume group as a decision sees it: promises are already taken
+// off Free. It holds no references, so copying a slice of groups copies them.
+type Group struct {
+	Name   string
+	Size   Bytes // all that volumes of ours may ever fill
+	Free   Bytes // what is not yet promised; whole extents, never negative
+	Extent Bytes // the unit of allocation
+}
+
+// A Node is what one node has to give.
+type Node struct {
+	Name   string
+	Groups []Group // ordered by name
+}
+
+// Clone returns a copy that shares nothing with n.
+func (n Node) Clone() Node {
+	n.Groups = slices.Clone(n.Groups)
+	return n
+}
+
+// Group returns the group of that name for reading or taking from, or nil.
+func (n *Node) Group(name string) *Group {
+	for i := range n.Groups {
+		if n.Groups[i].Name == name {
+			return &n.Groups[i]
+		}
+	}
+	return nil
+}
+
+// A Spot is the place one volume has, or is promised, on a node.
+type Spot struct {
+	Group  string
+	Size   Bytes // what the volume takes from the group, in whole extents
+	Layout Layout
+}
+
+// Take removes spot's size from its group. It returns an error, and changes
+// nothing, when the group is not there or has less than that.
+func (n *Node) Take(spot Spot) error {
+	group := n.Group(spot.Group)
+	if group == nil {
+		return fmt.Errorf("taking %s on node %q: no volume group %q", spot.Size, n.Name, spot.Group)
+	}
+	if spot.Size > group.Free {
+		return fmt.Errorf("taking %s on node %q: volume group %q has %s free", spot.Size, n.Name, spot.Group, group.Free)
+	}
+	group.Free -= spot.Size
+	return nil
+}
+
+// LargestFree returns the largest volume that any single group of n could still
+// take, in bytes.
+func (n Node) LargestFree() Bytes {
+	var largest Bytes
+	for _, group := range n.Groups {
+		largest = max(largest, group.Free)
+	}
+	return largest
+}
