@@ -1,0 +1,150 @@
+package volume
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/open-local/open-local/pkg/capacity"
+)
+
+// Parameters are the parameters of a StorageClass, parsed.
+type Parameters struct {
+	Kind   Kind
+	Group  string          // the wanted volume group, or empty for any
+	Media  Media           // the wanted media type, or empty for any
+	FSType string          // never empty: DefaultFS where the class names none
+	Layout capacity.Layout // how a logical volume lies in its group
+	IOPS   int64           // operations a second, each of reads and writes; 0 is unlimited
+	BPS    int64           // bytes a second, each of reads and writes; 0 is unlimited
+}
+
+// field reads one parameter. They are applied in the order of the keys, so the
+// first mistake reported does not depend on chance.
+type field func(p *Parameters, value string) error
+
+// fields holds every key that ParseParameters knows.
+var fields = map[string]field{
+	"volumeType": func(p *Parameters, value string) error {
+		return oneOf(&p.Kind, value, LVM, MountPoint, Device)
+	},
+	"vgName": func(p *Parameters, value string) error {
+		p.Group = value
+		return ValidGroup(value)
+	},
+	"mediaType": func(p *Parameters, value string) error {
+		return oneOf(&p.Media, value, SSD, HDD)
+	},
+	"lvmType": func(p *Parameters, value string) error {
+		return setLayout(&p.Layout, value)
+	},
+	"iops":          func(p *Parameters, value string) error { return setLimit(&p.IOPS, value) },
+	"bps":           func(p *Parameters, value string) error { return setLimit(&p.BPS, value) },
+	"fsType":        setFSType,
+	kubeletFSType:   setFSType,
+	legacyFSTypeKey: setFSType,
+}
+
+const (
+	kubeletFSType   = kubeletKeys + "fstype"
+	legacyFSTypeKey = "fstype" // csi-provisioner's own deprecated spelling
+)
+
+// ParseParameters reads the parameters of a StorageClass. Keys that csi-provisioner
+// adds under csi.storage.k8s.io/ are accepted; any other unknown key is an
+// error that names it, because a misspelt limit must not mean "unlimited".
+// Every error is ErrInvalid.
+func ParseParameters(params map[string]string) (Parameters, error) {
+	p := Parameters{Layout: capacity.Linear}
+	for _, key := range slices.Sorted(maps.Keys(params)) {
+		set, known := fields[key]
+		switch {
+		case known:
+			if err := set(&p, params[key]); err != nil {
+				return Parameters{}, fmt.Errorf("%w parameter %q: %w", ErrInvalid, key, err)
+			}
+		case strings.HasPrefix(key, kubeletKeys):
+		default:
+			return Parameters{}, fmt.Errorf("%w parameter %q: not known; known are %s", ErrInvalid, key, knownKeys())
+		}
+	}
+	if p.FSType == "" {
+		p.FSType = DefaultFS
+	}
+	return p, p.validate()
+}
+
+// validate checks what single keys cannot.
+func (p Parameters) validate() error {
+	switch {
+	case p.Kind == "":
+		return fmt.Errorf("%w parameters: volumeType is required: LVM, MountPoint or Device", ErrInvalid)
+	case p.Kind != LVM && p.Group != "":
+		return fmt.Errorf("%w parameter %q: only volumes of volumeType LVM lie in a volume group, not %s", ErrInvalid, "vgName", p.Kind)
+	}
+	return nil
+}
+
+func knownKeys() string {
+	return strings.Join(slices.Sorted(maps.Keys(fields)), ", ")
+}
+
+// oneOf sets into from value if it is one of the words allowed.
+func oneOf[T ~string](into *T, value string, allowed ...T) error {
+	if !slices.Contains(allowed, T(value)) {
+		return fmt.Errorf("%q is none of %q", value, allowed)
+	}
+	*into = T(value)
+	return nil
+}
+
+// setLayout reads lvmType. Striping has a place in the contract, but no volume
+// is cut as linear when stripes were asked for.
+func setLayout(into *capacity.Layout, value string) error {
+	switch value {
+	case "linear":
+		*into = capacity.Linear
+		return nil
+	case "striping":
+		return fmt.Errorf("striping is not supported yet; leave lvmType out or say linear")
+	}
+	return fmt.Errorf("%q is none of [linear striping]", value)
+}
+
+// setFSType reads the file system type. Two keys may name it, if they agree.
+func setFSType(p *Parameters, value string) error {
+	if p.FSType != "" && p.FSType != value {
+		return fmt.Errorf("%q contradicts %q given by another key", value, p.FSType)
+	}
+	if err := ValidFSType(value); err != nil {
+		return err
+	}
+	p.FSType = value
+	return nil
+}
+
+// ValidFSType reports whether volumes can have a file system of that name.
+func ValidFSType(name string) error {
+	var ignored string
+	return oneOf(&ignored, name, Ext3, Ext4, XFS)
+}
+
+// setLimit reads iops or bps: a positive whole quantity such as 1024 or 1Mi.
+func setLimit(into *int64, value string) error {
+	quantity, err := resource.ParseQuantity(value)
+	if err != nil {
+		return fmt.Errorf("%q is not a quantity such as 1024 or 1Mi", value)
+	}
+	limit, whole := quantity.AsInt64()
+	if !whole || limit <= 0 {
+		return fmt.Errorf("%q is not a whole number above zero", value)
+	}
+	*into = limit
+	return nil
+}
+
+func formatLimit(limit int64) string { return strconv.FormatInt(limit, 10) }

@@ -1,0 +1,68 @@
+// Package volume describes what is asked of open-local: the parameters of a
+// StorageClass, the context a PersistentVolume carries, and the names by which
+// one volume is known to Kubernetes and to LVM. Everything from outside is
+// parsed here, once, into types. It knows no API client, no disk and no time.
+package volume
+
+import (
+	"errors"
+
+	"github.com/open-local/open-local/pkg/capacity"
+)
+
+// ErrInvalid is wrapped by every error that means the request itself is wrong:
+// repeating it cannot help.
+var ErrInvalid = errors.New("invalid")
+
+// DefaultDriver is the name of the CSI driver unless a flag says otherwise.
+const DefaultDriver = "local.csi.aliyun.com"
+
+// TopologyKey is the topology segment in which every volume lies; its value is
+// the node's name.
+const TopologyKey = "kubernetes.io/hostname"
+
+// DefaultGroup is the volume group that the shipped configuration creates.
+const DefaultGroup = "open-local-pool-0"
+
+// A Kind is the volumeType of a StorageClass.
+type Kind string
+
+// The kinds of volumes. The words are those of the volumeType parameter.
+const (
+	LVM        Kind = "LVM"
+	MountPoint Kind = "MountPoint"
+	Device     Kind = "Device"
+)
+
+// A Media is the mediaType of a StorageClass: what the disk below is made of.
+type Media string
+
+// The media types. The empty Media means any.
+const (
+	SSD Media = "ssd"
+	HDD Media = "hdd"
+)
+
+// File systems a volume may have.
+const (
+	Ext3        = "ext3"
+	Ext4        = "ext4"
+	XFS         = "xfs"
+	DefaultFS   = Ext4
+	kubeletKeys = "csi.storage.k8s.io/" // keys that the sidecars add
+)
+
+// A Claim is one volume that a pod wants, reduced to what placing it needs.
+type Claim struct {
+	// Volume is the name by which the volume is counted, everywhere and once:
+	// the name of the logical volume.
+	Volume string
+	// Name is what a person calls it: "namespace/claim", or "namespace/pod:volume"
+	// for an inline volume.
+	Name string
+	// Size is what was asked, in bytes, before rounding to extents.
+	Size capacity.Bytes
+	// Group names the only volume group that will do; empty means any managed.
+	Group  string
+	Layout capacity.Layout
+}
