@@ -1,0 +1,108 @@
+package volume
+
+import (
+	"encoding/base64"
+	"slices"
+	"strings"
+)
+
+// Every logical volume that open-local makes carries tags that say whose it is.
+// LVM keeps them in its metadata, so they outlive the cluster's memory of the
+// volume. A value that LVM cannot spell is written in base64 under the same key
+// with "64" behind it.
+const (
+	tagID      = "open-local.id"
+	tagDriver  = "open-local.driver"
+	tagCluster = "open-local.cluster"
+	tagClaim   = "open-local.claim"
+
+	encoded = "64"
+)
+
+// maxTag is the longest tag LVM takes, in bytes (lvm(8), TAGS).
+const maxTag = 1024
+
+// tagEncoding uses only letters that LVM accepts in a tag.
+var tagEncoding = base64.RawURLEncoding
+
+// IDTag returns the tag that ties a logical volume to the volume handle id. Every
+// handle that ValidID accepts has one, and IDFromTags reads it back.
+func IDTag(id string) string {
+	return tag(tagID, id)
+}
+
+// IDFromTags returns the volume handle that one of tags names. It returns false
+// when there is none, and also when a tag cannot be read or two disagree:
+// a volume of doubtful ownership is nobody's to touch.
+func IDFromTags(tags []string) (string, bool) {
+	var id string
+	for _, t := range tags {
+		value, isID, readable := tagValue(tagID, t)
+		switch {
+		case !isID:
+		case !readable, id != "" && id != value:
+			return "", false
+		default:
+			id = value
+		}
+	}
+	return id, id != ""
+}
+
+// OwnerTags returns the tags that tell a person, and a later search for leaks,
+// who a logical volume is for: the CSI driver's name, the UID of the cluster
+// and the claim. A part that is not known, or too long for a tag, is left out.
+func OwnerTags(driver, cluster, namespace, claim string) []string {
+	owner := ""
+	if claim != "" {
+		owner = namespace + "/" + claim
+	}
+	var tags []string
+	for _, part := range []struct{ key, value string }{
+		{tagDriver, driver}, {tagCluster, cluster}, {tagClaim, owner},
+	} {
+		if part.value == "" {
+			continue
+		}
+		if t := tag(part.key, part.value); len(t) <= maxTag {
+			tags = append(tags, t)
+		}
+	}
+	return tags
+}
+
+// ValidTag reports whether LVM accepts t as a tag.
+func ValidTag(t string) bool {
+	return t != "" && t[0] != '-' && len(t) <= maxTag && taggable(t)
+}
+
+func tag(key, value string) string {
+	if taggable(value) {
+		return key + "=" + value
+	}
+	return key + encoded + "=" + tagEncoding.EncodeToString([]byte(value))
+}
+
+// tagValue returns the value of t if t has that key, in either spelling.
+// readable is false when the value is empty or not base64 where it says so.
+func tagValue(key, t string) (value string, hasKey, readable bool) {
+	if value, ok := strings.CutPrefix(t, key+"="); ok {
+		return value, true, value != ""
+	}
+	if value, ok := strings.CutPrefix(t, key+encoded+"="); ok {
+		raw, err := tagEncoding.DecodeString(value)
+		return string(raw), true, err == nil && len(raw) > 0
+	}
+	return "", false, false
+}
+
+// taggable reports whether s consists of letters that LVM accepts in a tag.
+func taggable(s string) bool {
+	return !slices.ContainsFunc([]byte(s), func(c byte) bool {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+			return false
+		}
+		return !strings.ContainsRune("_+.-/=!:&#", rune(c))
+	})
+}
