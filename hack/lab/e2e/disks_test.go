@@ -1,0 +1,122 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/open-local/open-local/apis/storage/v1alpha1"
+)
+
+// The disks of a node: two that become volume groups, and one to spare.
+const (
+	firstDisk  = "/dev/ubdc"
+	secondDisk = "/dev/ubdd"
+	spareDisk  = "/dev/ubde"
+)
+
+// configName is the NodeLocalStorageInitConfig that the chart installs.
+const configName = "open-local"
+
+// groups is the storage of every node unless a case says otherwise.
+func groups(more ...v1alpha1.VGToBeInited) v1alpha1.StorageSpec {
+	spec := v1alpha1.StorageSpec{}
+	spec.ListConfig.VGs.Include = []string{"open-local-pool-[0-9]+"}
+	spec.ResourceToBeInited.VGs = append([]v1alpha1.VGToBeInited{
+		{Name: "open-local-pool-0", Devices: []string{firstDisk}},
+		{Name: "open-local-pool-1", Devices: []string{secondDisk}},
+	}, more...)
+	return spec
+}
+
+// configure gives one node a storage of its own until the case ends.
+func (b *bench) configure(node string, spec v1alpha1.StorageSpec) {
+	b.Helper()
+	b.updateConfig(b.Context(), []v1alpha1.NodeConfig{{
+		Selector:    &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelHostname: node}},
+		StorageSpec: spec,
+	}})
+	b.afterwards(func(ctx context.Context) { b.updateConfig(ctx, nil) })
+}
+
+func (b *bench) updateConfig(ctx context.Context, nodes []v1alpha1.NodeConfig) {
+	b.Helper()
+	configs := b.local.CsiV1alpha1().NodeLocalStorageInitConfigs()
+	config, err := configs.Get(ctx, configName, metav1.GetOptions{})
+	b.must(err, "reading the NodeLocalStorageInitConfig %s", configName)
+	config.Spec.NodesConfig = nodes
+	_, err = configs.Update(ctx, config, metav1.UpdateOptions{})
+	b.must(err, "writing the NodeLocalStorageInitConfig %s", configName)
+}
+
+// growPool adds the spare disk of a node to its first group through the
+// configuration, as an operator would.
+func (b *bench) growPool(node string) {
+	b.Helper()
+	spec := groups()
+	spec.ResourceToBeInited.VGs[0].Devices = []string{firstDisk, spareDisk}
+	b.configure(node, spec)
+	b.afterwards(func(ctx context.Context) {
+		b.exec(ctx, node, "vgreduce", "open-local-pool-0", spareDisk)
+		b.exec(ctx, node, "pvremove", spareDisk)
+	})
+}
+
+// unmanagedGroup makes a volume group that no listConfig selects.
+func (b *bench) unmanagedGroup(node, name string) {
+	b.Helper()
+	b.exec(b.Context(), node, "vgcreate", name, spareDisk)
+	b.afterwards(func(ctx context.Context) {
+		b.exec(ctx, node, "vgremove", name)
+		b.exec(ctx, node, "pvremove", spareDisk)
+	})
+}
+
+func (b *bench) exec(ctx context.Context, node string, argv ...string) string {
+	b.Helper()
+	said, err := b.lab.Exec(ctx, node, argv...)
+	b.must(err, "running %s on %s", strings.Join(argv, " "), node)
+	return said
+}
+
+func deviceWithDataIsLeftAlone(b *bench) {
+	node := b.nodes[0]
+	b.exec(b.Context(), node, "mkfs.ext4", "-q", "-F", spareDisk)
+	sum := func() string { return b.exec(b.Context(), node, "sha256sum", spareDisk) }
+	before := sum()
+	b.afterwards(func(ctx context.Context) { b.exec(ctx, node, "wipefs", "--all", spareDisk) })
+
+	b.configure(node, groups(v1alpha1.VGToBeInited{Name: "open-local-pool-2", Devices: []string{spareDisk}}))
+	b.soon(func(ctx context.Context) (string, error) {
+		nls, err := b.local.CsiV1alpha1().NodeLocalStorages().Get(ctx, node, metav1.GetOptions{})
+		if err != nil {
+			return "", err
+		}
+		for _, c := range nls.Status.Conditions {
+			if strings.Contains(c.Message, spareDisk) && strings.Contains(c.Message, "ext4") {
+				return "", nil
+			}
+		}
+		return fmt.Sprintf("no condition of %s names %s and its ext4: %+v", node, spareDisk, nls.Status.Conditions), nil
+	})
+	b.soon(func(ctx context.Context) (string, error) {
+		events, err := b.kube.CoreV1().Events(metav1.NamespaceDefault).List(ctx, metav1.ListOptions{FieldSelector: "involvedObject.name=" + node})
+		if err != nil {
+			return "", err
+		}
+		for _, e := range events.Items {
+			if e.Type == corev1.EventTypeWarning && strings.Contains(e.Message, spareDisk) && strings.Contains(e.Message, "ext4") {
+				return "", nil
+			}
+		}
+		return "no event of " + node + " names " + spareDisk + " and its ext4", nil
+	})
+	if after := sum(); after != before {
+		b.Errorf("%s was written to: %s before, %s after", spareDisk, before, after)
+	}
+}

@@ -1,0 +1,124 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/open-local/open-local/pkg/client/clientset/versioned"
+)
+
+// installedIn is the namespace that open-local runs in.
+const installedIn = "kube-system"
+
+// TestOpenLocal runs every case on one cluster, one after another.
+func TestOpenLocal(t *testing.T) {
+	s := setUp(t)
+	for _, c := range []struct {
+		name string
+		run  func(*bench)
+	}{
+		{"data survives the pod", dataSurvivesThePod},
+		{"xfs is xfs", xfsIsXFS},
+		{"a raw block volume shows no former tenant's data", blockIsRawAndEmpty},
+		{"two claims that fit two groups only one way both fit", claimsThatFitOneWay},
+		{"100M, one byte and other odd sizes are rounded to extents", oddSizes},
+		{"a claim larger than any group waits with a reason and goes on when a disk is added", tooLargeWaitsForSpace},
+		{"pods of one node share a volume", podsOfANodeShareAVolume},
+		{"a claim of the same name again and again is counted once", sameNameAgain},
+		{"wrong classes wait with the reason", wrongClasses},
+		{"a wrong class that binds at once fails with the reason", wrongClassesBoundAtOnce},
+		{"a device with data on it is left alone and named", deviceWithDataIsLeftAlone},
+		{"twenty pods at once fill a node to the last extent", burstFillsANode},
+		{"pods that race for room run as far as it goes and the others follow", racersShareWhatFits},
+		{"everything of open-local dies amid twenty creates and nothing leaks", killedAmidCreates},
+		{"a reboot keeps the data and mounts come back", rebootKeepsData},
+		{"a power cut keeps what was synced", powerCutKeepsData},
+	} {
+		t.Run(c.name, func(t *testing.T) { c.run(s.begin(t)) })
+	}
+}
+
+// A suite is the cluster that the cases run on.
+type suite struct {
+	lab   node
+	kube  kubernetes.Interface
+	local versioned.Interface
+	nodes []string
+}
+
+// node is what the cases do to the nodes of the lab.
+type node interface {
+	Exec(ctx context.Context, node string, argv ...string) (string, error)
+	Reboot(ctx context.Context, node string) error
+	Kill(ctx context.Context, node string) error
+	Start(ctx context.Context, node string) error
+}
+
+// holdings are the volume groups with their free extents, the logical volumes and
+// the mounts of volumes, by node.
+type holdings map[string][]string
+
+func (s *suite) holdings(t *testing.T) holdings {
+	t.Helper()
+	have, err := s.look(t.Context())
+	if err != nil {
+		t.Fatalf("looking at the nodes: %v", err)
+	}
+	return have
+}
+
+func (s *suite) look(ctx context.Context) (holdings, error) {
+	have := holdings{}
+	for _, node := range s.nodes {
+		for _, question := range [][]string{
+			{"vgs", "--noheadings", "-o", "vg_name,vg_extent_count,vg_free_count"},
+			{"lvs", "--noheadings", "--all", "-o", "vg_name,lv_name,lv_size"},
+			{"cat", "/proc/1/mounts"},
+		} {
+			said, err := s.lab.Exec(ctx, node, question...)
+			if err != nil {
+				return nil, fmt.Errorf("asking %s for %s: %w", node, question[0], err)
+			}
+			for line := range strings.Lines(said) {
+				if question[0] != "cat" || strings.Contains(line, "kubernetes.io/csi") {
+					have[node] = append(have[node], strings.Join(strings.Fields(line), " "))
+				}
+			}
+		}
+		slices.Sort(have[node])
+	}
+	return have, nil
+}
+
+// freeExtents returns how many extents of a group are free on a node.
+func (b *bench) freeExtents(node, group string) int {
+	b.Helper()
+	said, err := b.lab.Exec(b.Context(), node, "vgs", "--noheadings", "-o", "vg_free_count", group)
+	b.must(err, "asking %s for its free extents", node)
+	n, err := strconv.Atoi(strings.TrimSpace(said))
+	b.must(err, "reading the free extents of %s", node)
+	return n
+}
+
+// noVolumes complains while a volume of the case exists on any node.
+func (b *bench) noVolumes(ctx context.Context) (string, error) {
+	volumes, err := b.kube.CoreV1().PersistentVolumes().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return "", err
+	}
+	for _, pv := range volumes.Items {
+		if pv.Spec.ClaimRef != nil && pv.Spec.ClaimRef.Namespace == b.ns {
+			return "volume " + pv.Name + " is still there", nil
+		}
+	}
+	return "", nil
+}
