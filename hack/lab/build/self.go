@@ -1,0 +1,112 @@
+// Package build makes the programs of a lab from Go modules and keeps them: the
+// lab's own, and those of a Kubernetes cluster at pinned versions. It does not
+// know how they are run.
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+)
+
+const module = "github.com/open-local/open-local/hack/lab"
+
+// SourceVariable names the directory of this module where it cannot be found.
+const SourceVariable = "LAB_SOURCE"
+
+// Source returns the directory of this module's source: the one around the
+// working directory, or else where this program was compiled.
+func Source() (string, error) {
+	if dir := os.Getenv(SourceVariable); dir != "" {
+		return dir, nil
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("finding the lab's source: %w", err)
+	}
+	for ; ; dir = filepath.Dir(dir) {
+		for _, candidate := range []string{dir, filepath.Join(dir, "hack/lab")} {
+			if isSource(candidate) {
+				return candidate, nil
+			}
+		}
+		if dir == filepath.Dir(dir) {
+			break
+		}
+	}
+	if _, file, _, ok := runtime.Caller(0); ok {
+		if dir := filepath.Dir(filepath.Dir(file)); isSource(dir) {
+			return dir, nil
+		}
+	}
+	return "", fmt.Errorf("finding the lab's source: not around the working directory; set %s to the directory hack/lab of the repository", SourceVariable)
+}
+
+func isSource(dir string) bool {
+	data, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+	return err == nil && strings.HasPrefix(string(data), "module "+module+"\n")
+}
+
+// Own builds one of the lab's own programs, for example "guest/init", to the
+// file out. The Go build cache makes that cheap when nothing changed.
+func Own(ctx context.Context, program, out string) error {
+	source, err := Source()
+	if err != nil {
+		return err
+	}
+	return compile(ctx, compilation{dir: source, pkg: "./" + program, out: out})
+}
+
+// A compilation is one run of go build.
+type compilation struct {
+	dir, pkg, out string
+	flags         []string
+}
+
+// compile builds to a temporary file first: a program that is there is whole,
+// and one that runs is not written over.
+func compile(ctx context.Context, c compilation) error {
+	out, err := filepath.Abs(c.out)
+	if err != nil {
+		return fmt.Errorf("building %s: %w", c.pkg, err)
+	}
+	if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil {
+		return fmt.Errorf("building %s: %w", c.pkg, err)
+	}
+	temp, err := os.MkdirTemp(filepath.Dir(out), ".build-")
+	if err != nil {
+		return fmt.Errorf("building %s: %w", c.pkg, err)
+	}
+	defer os.RemoveAll(temp)
+	made := filepath.Join(temp, filepath.Base(out))
+	args := append([]string{"build", "-trimpath", "-buildvcs=false", "-o", made}, c.flags...)
+	if err := goRun(ctx, c.dir, append(args, c.pkg)...); err != nil {
+		return fmt.Errorf("building %s: %w", c.pkg, err)
+	}
+	return os.Rename(made, out)
+}
+
+// goRun runs the go command in dir. Programs are static, because machines and
+// images have no C library of their own.
+func goRun(ctx context.Context, dir string, args ...string) error {
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=", "GOOS=linux")
+	out, err := cmd.CombinedOutput()
+	if errors.Is(err, exec.ErrNotFound) {
+		return errors.New("the go command is missing: install Go 1.26 or later and put it on PATH")
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+		return fmt.Errorf("go %s: %w: %s", args[0], err, strings.Join(lines[max(0, len(lines)-8):], "\n"))
+	}
+	return nil
+}

@@ -1,0 +1,93 @@
+package guest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/open-local/open-local/hack/lab/disk"
+	"github.com/open-local/open-local/hack/lab/wire"
+)
+
+// line is the serial line on which a job's outputs leave the machine.
+const line = "/dev/ttyS0"
+
+// programPath is where programs are found when a job's environment does not say.
+const programPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// Boot makes the machine and does its work. It returns when the machine is to
+// be switched off.
+func Boot(cfg Config) error {
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		return fmt.Errorf("asking for the kernel's release: %w", err)
+	}
+	modules, err := newLoader(string(bytes.TrimRight(name.Release[:], "\x00")))
+	if err != nil {
+		return err
+	}
+	if err := makeRoot(cfg, modules); err != nil {
+		return err
+	}
+	if err := unix.Sethostname([]byte(cfg.Hostname)); err != nil {
+		return fmt.Errorf("setting the host name: %w", err)
+	}
+	if err := os.Setenv("PATH", strings.TrimPrefix(programPath, "PATH=")); err != nil {
+		return fmt.Errorf("setting PATH: %w", err)
+	}
+	if cfg.Job != nil {
+		return runJob(context.Background(), cfg)
+	}
+	return nil
+}
+
+// runJob runs the job and says on the serial line how it ended.
+func runJob(ctx context.Context, cfg Config) error {
+	serial, err := openLine(line)
+	if err != nil {
+		return err
+	}
+	job := *cfg.Job
+	devices := make([]string, cfg.Disks)
+	for i := range devices {
+		devices[i] = disk.Device(i + 1)
+	}
+	job.Env = append([]string{programPath, "LAB=vm", "LAB_DISKS=" + strings.Join(devices, ","), "LAB_SCSI_DISKS=" + strings.Join(findSCSI(), ",")}, job.Env...)
+	conn := wire.New(serial, serial)
+	// What came before the line passes bytes unchanged would be garbled.
+	if err := conn.Write(wire.Start, nil); err != nil {
+		return err
+	}
+	result := wire.Run(ctx, conn, job)
+	unix.Sync() // a job may have written on shares
+	return conn.WriteJSON(wire.Exit, result)
+}
+
+// openLine opens a serial line so that bytes pass unchanged.
+func openLine(device string) (*os.File, error) {
+	f, err := os.OpenFile(device, os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, fmt.Errorf("opening the serial line: %w", err)
+	}
+	state, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	if err != nil {
+		return nil, fmt.Errorf("asking for the state of the serial line: %w", err)
+	}
+	state.Iflag, state.Oflag, state.Lflag = 0, 0, 0
+	state.Cflag = state.Cflag&^(unix.CSIZE|unix.PARENB) | unix.CS8
+	state.Cc[unix.VMIN], state.Cc[unix.VTIME] = 1, 0
+	if err := unix.IoctlSetTermios(int(f.Fd()), unix.TCSETS, state); err != nil {
+		return nil, fmt.Errorf("making the serial line pass bytes unchanged: %w", err)
+	}
+	return f, nil
+}
+
+// PowerOff switches the machine off.
+func PowerOff() error {
+	unix.Sync()
+	return unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
+}

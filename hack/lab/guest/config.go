@@ -1,0 +1,65 @@
+// Package guest is what runs inside a machine of the lab: it turns a bare
+// User-Mode Linux kernel, booted on the host's own root file system, into a
+// machine of its own that cannot write on the host, and runs a job or a
+// Kubernetes node there. It does not know how machines are started.
+package guest
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+
+	"github.com/open-local/open-local/hack/lab/wire"
+)
+
+// ConfigVariable is the kernel parameter, and so the variable, that names the
+// file with the configuration.
+const ConfigVariable = "LAB_CONFIG"
+
+// A Config says what a machine is to become.
+type Config struct {
+	Hostname string `json:"hostname"`
+	// DataDisk is the device that holds what the machine writes outside its
+	// disks. Without one that is memory, and gone when the machine stops.
+	DataDisk string `json:"dataDisk,omitempty"`
+	// Shares are directories of the host that are seen as they are, writes
+	// included. Everything else of the host is read only below a private layer.
+	Shares []string `json:"shares,omitempty"`
+	// Disks is how many disks the machine has, its data disk aside.
+	Disks int `json:"disks"`
+	// SCSI asks for that many disks in memory that have an identity, of
+	// SCSISizeMB mebibytes each.
+	SCSI       int `json:"scsi,omitempty"`
+	SCSISizeMB int `json:"scsiSizeMB,omitempty"`
+
+	Job  *wire.Command `json:"job,omitempty"`
+	Node *Node         `json:"node,omitempty"`
+}
+
+// Node is what a machine needs to be a Kubernetes node.
+type Node struct{}
+
+// ReadConfig reads a Config from a file.
+func ReadConfig(path string) (Config, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return Config{}, fmt.Errorf("reading the machine's configuration: %w", err)
+	}
+	var cfg Config
+	if err := json.Unmarshal(data, &cfg); err != nil {
+		return Config{}, fmt.Errorf("reading the machine's configuration %s: %w", path, err)
+	}
+	return cfg, nil
+}
+
+// Write writes the Config to a file.
+func (c Config) Write(path string) error {
+	data, err := json.MarshalIndent(c, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encoding the machine's configuration: %w", err)
+	}
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		return fmt.Errorf("writing the machine's configuration: %w", err)
+	}
+	return nil
+}

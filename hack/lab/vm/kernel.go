@@ -1,0 +1,101 @@
+// Package vm starts machines: User-Mode Linux kernels, which are ordinary
+// processes, booted on the host's own root file system. What a machine does
+// inside is the matter of package guest.
+package vm
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/open-local/open-local/hack/lab/disk"
+	"github.com/open-local/open-local/hack/lab/guest"
+)
+
+// Binary is the kernel of the Debian package user-mode-linux.
+const Binary = "/usr/bin/linux.uml"
+
+// A Kernel is one machine before it is started.
+type Kernel struct {
+	Name   string // also its name for uml_mconsole
+	Dir    string // where its configuration, console and control socket go
+	Init   string // the built program guest/init
+	Memory disk.Bytes
+	Config guest.Config
+	// Data is the file behind the machine's own disk, or empty.
+	Data string
+	// Disks are the files behind /dev/ubdb and so on.
+	Disks []string
+	// Tap is the network interface of the host that is the machine's card.
+	Tap string
+	// Serial are the two ends of the serial line, or nil.
+	SerialIn, SerialOut *os.File
+}
+
+// Command writes the machine's configuration and returns the command that is
+// its kernel. Its console goes to the file console.log in Dir.
+func (k Kernel) Command() (*exec.Cmd, error) {
+	if err := os.MkdirAll(k.Dir, 0o755); err != nil {
+		return nil, fmt.Errorf("making the directory of machine %s: %w", k.Name, err)
+	}
+	config := filepath.Join(k.Dir, "config.json")
+	if err := k.Config.Write(config); err != nil {
+		return nil, fmt.Errorf("machine %s: %w", k.Name, err)
+	}
+	console, err := os.OpenFile(k.Console(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("opening the console of machine %s: %w", k.Name, err)
+	}
+	defer console.Close() // the child has its own copy after Start
+	out, err := dup(console)
+	if err != nil {
+		return nil, fmt.Errorf("opening the console of machine %s: %w", k.Name, err)
+	}
+	cmd := exec.Command(Binary, k.arguments(config)...)
+	cmd.Stdout, cmd.Stderr = out, out
+	if k.SerialIn != nil {
+		cmd.ExtraFiles = []*os.File{k.SerialIn, k.SerialOut} // descriptors 3 and 4
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	return cmd, nil
+}
+
+func dup(f *os.File) (*os.File, error) {
+	fd, err := syscall.Dup(int(f.Fd()))
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
+}
+
+// Console is the file with what the kernel and the machine's init said.
+func (k Kernel) Console() string { return filepath.Join(k.Dir, "console.log") }
+
+func (k Kernel) arguments(config string) []string {
+	args := []string{
+		"mem=" + strconv.FormatInt(int64(k.Memory), 10),
+		"rootfstype=hostfs", "rootflags=/", "ro", // the root is never written: see guest
+		"init=" + k.Init, guest.ConfigVariable + "=" + config,
+		"con=null", "con0=null,fd:1", "ssl=null", "quiet",
+		"umid=" + k.Name, "uml_dir=" + k.Dir,
+	}
+	if k.SerialIn != nil {
+		args = append(args, "ssl0=fd:3,fd:4")
+	}
+	if k.Tap != "" {
+		args = append(args, "vec0:transport=tap,ifname="+k.Tap+",depth=128,gro=1")
+	}
+	if k.Data != "" {
+		args = append(args, "ubda="+k.Data)
+	}
+	for i, file := range k.Disks {
+		// The serial number gives the disk an identity in /sys/block/ubdX/serial.
+		letter := string(rune('b' + i))
+		args = append(args, fmt.Sprintf("ubd%s=%s,,%s-%s", letter, file, strings.ToUpper(k.Name), letter))
+	}
+	return args
+}
