@@ -1,0 +1,122 @@
+package chart
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+)
+
+// allowed is who may do what: "verbs resource", for everything in a cluster or,
+// in brackets, in the release's own namespace only.
+var allowed = map[string][]string{
+	"open-local-agent": {
+		"create,patch events",
+		"get,list,watch nodelocalstorages.csi.aliyun.com",
+		"patch nodelocalstorages/status.csi.aliyun.com",
+	},
+	"open-local-controller": {
+		"create,delete,get,list,update,watch nodelocalstorages.csi.aliyun.com",
+		"create,patch events",
+		"get,list,watch nodelocalstorageinitconfigs.csi.aliyun.com",
+		"get,list,watch nodes",
+		"[create leases.coordination.k8s.io]",
+		"[get,update leases.coordination.k8s.io named open-local-controller]",
+	},
+	"open-local-scheduler-extender": {
+		"get,list,watch nodelocalstorages.csi.aliyun.com",
+		"get,list,watch persistentvolumeclaims",
+		"get,list,watch persistentvolumes",
+		"get,list,watch pods",
+		"get,list,watch storageclasses.storage.k8s.io",
+	},
+	"open-local-csi-controller": {
+		"create,delete,get,list,patch,watch persistentvolumes",
+		"create,patch events",
+		"get,list,update,watch persistentvolumeclaims",
+		"get,list,watch csinodes.storage.k8s.io",
+		"get,list,watch nodelocalstorages.csi.aliyun.com",
+		"get,list,watch nodes",
+		"get,list,watch storageclasses.storage.k8s.io",
+		"[create,delete,get,list,update,watch csistoragecapacities.storage.k8s.io]",
+		"[get pods]",
+		"[get replicasets.apps]",
+	},
+}
+
+func TestWhoMayDoWhat(t *testing.T) {
+	all := install(t, nil)
+	got := map[string][]string{}
+	for _, o := range all {
+		switch b := o.(type) {
+		case *rbacv1.ClusterRoleBinding:
+			role := get[*rbacv1.ClusterRole](t, all, b.RoleRef.Name)
+			got[account(t, b.Subjects)] = append(got[account(t, b.Subjects)], say(role.Rules)...)
+		case *rbacv1.RoleBinding:
+			role := get[*rbacv1.Role](t, all, b.RoleRef.Name)
+			for _, rule := range say(role.Rules) {
+				got[account(t, b.Subjects)] = append(got[account(t, b.Subjects)], "["+rule+"]")
+			}
+		}
+	}
+	for name := range got {
+		slices.Sort(got[name])
+	}
+	for name := range allowed {
+		slices.Sort(allowed[name])
+	}
+	if diff := cmp.Diff(allowed, got); diff != "" {
+		t.Errorf("who may do what (-want +got):\n%s", diff)
+	}
+	if strings.Contains(strings.Join(slices.Concat(slices.Collect(maps.Values(got))...), ""), "*") {
+		t.Error("somebody may do everything")
+	}
+}
+
+func TestEveryRoleRunsUnderItsOwnAccount(t *testing.T) {
+	for _, o := range install(t, nil) {
+		account := o.GetName()
+		switch w := o.(type) {
+		case *appsv1.Deployment:
+			account = w.Spec.Template.Spec.ServiceAccountName
+		case *appsv1.DaemonSet:
+			account = w.Spec.Template.Spec.ServiceAccountName
+		}
+		if account != o.GetName() {
+			t.Errorf("%s runs under account %s", o.GetName(), account)
+		}
+	}
+}
+
+func account(t *testing.T, subjects []rbacv1.Subject) string {
+	t.Helper()
+	if len(subjects) != 1 || subjects[0].Kind != "ServiceAccount" || subjects[0].Namespace != "kube-system" {
+		t.Fatalf("a binding is for %+v", subjects)
+	}
+	return subjects[0].Name
+}
+
+// say puts rules into words, a resource each.
+func say(rules []rbacv1.PolicyRule) []string {
+	var words []string
+	for _, rule := range rules {
+		for _, group := range rule.APIGroups {
+			for _, resource := range rule.Resources {
+				what := strings.Join(slices.Sorted(slices.Values(rule.Verbs)), ",") + " " + resource
+				if group != "" {
+					what += "." + group
+				}
+				if len(rule.ResourceNames) > 0 {
+					what += " named " + strings.Join(rule.ResourceNames, ",")
+				}
+				words = append(words, what)
+			}
+		}
+		words = append(words, rule.NonResourceURLs...)
+	}
+	return words
+}
