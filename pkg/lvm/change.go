@@ -1,0 +1,203 @@
+package lvm
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/open-local/open-local/pkg/capacity"
+)
+
+// CreateVolume describes a new logical volume.
+type CreateVolume struct {
+	Group, Name string
+	Size        capacity.Bytes // LVM rounds it up to whole extents, and to whole stripes
+	Layout      Layout
+	Tags        []string
+	Devices     []string // the physical volumes it may lie on; all of the group when empty
+}
+
+// CreateVolume makes a volume in one process. Whatever an earlier volume left at
+// its place that looks like a file system is wiped; the rest of the old data is
+// not. Errors to ask about: ErrExists, ErrNoSpace, ErrGroupNotFound, ErrPartial.
+func (h *Host) CreateVolume(ctx context.Context, c CreateVolume) error {
+	args, err := c.arguments()
+	if err != nil {
+		return fmt.Errorf("creating volume \"%s/%s\": %w", c.Group, c.Name, err)
+	}
+	if _, err := h.change(ctx, args...); err != nil {
+		return fmt.Errorf("creating volume %s/%s of %d bytes: %w", c.Group, c.Name, c.Size, err)
+	}
+	return nil
+}
+
+func (c CreateVolume) arguments() ([]string, error) {
+	if err := errors.Join(ValidPair(c.Group, c.Name), validTags(c.Tags...), validDevices(c.Devices)); err != nil {
+		return nil, err
+	}
+	size, err := sizeArgument(c.Size)
+	if err != nil {
+		return nil, err
+	}
+	layout, err := c.Layout.arguments()
+	if err != nil {
+		return nil, err
+	}
+	// --yes answers the question whether to wipe a signature found.
+	args := []string{"lvcreate", "--yes", "--wipesignatures", "y", "--zero", "y", "--name", c.Name, "--size", size}
+	args = append(args, layout...)
+	for _, tag := range c.Tags {
+		args = append(args, "--addtag", tag)
+	}
+	return append(append(args, "--", c.Group), c.Devices...), nil
+}
+
+func (l Layout) arguments() ([]string, error) {
+	switch {
+	case (l.Type == "" || l.Type == TypeLinear) && l.Stripes <= 1:
+		return []string{"--type", TypeLinear}, nil
+	case l.Type == TypeStriped && l.Stripes >= 2:
+		return []string{"--type", TypeStriped, "--stripes", strconv.Itoa(l.Stripes)}, nil
+	}
+	return nil, fmt.Errorf("layout %q of %d stripes is %w", l.Type, l.Stripes, ErrInvalid)
+}
+
+// RemoveVolume removes a volume only if it carries all the tags, neither it nor its
+// group is protected, and it has no thick snapshots, which LVM would remove with it.
+// LVM itself checks that in the process that removes, under its lock. Otherwise the
+// error says why: ErrVolumeNotFound, ErrGroupNotFound, ErrNotOurs, ErrProtected,
+// ErrHasSnapshots or ErrInUse.
+func (h *Host) RemoveVolume(ctx context.Context, group, name string, tags ...string) error {
+	if err := errors.Join(ValidPair(group, name), validTags(tags...)); err != nil {
+		return fmt.Errorf("removing volume \"%s/%s\": %w", group, name, err)
+	}
+	clauses := []string{
+		differs("lv_tags", ProtectedTag),
+		differs("vg_tags", ProtectedTag),
+		differs("lv_role", roleThickOrigin),
+	}
+	for _, tag := range tags {
+		clauses = append(clauses, equals("lv_tags", tag))
+	}
+	// --yes: an active volume is to be removed, too. One that is open never is.
+	out, err := h.change(ctx, "lvremove", "--yes", "--select", allOf(clauses...), "--", group+"/"+name)
+	if err == nil && !bytes.Contains(out, []byte("successfully removed")) {
+		err = h.whyKept(ctx, group, name, tags)
+	}
+	if err != nil {
+		return fmt.Errorf("removing volume %s/%s: %w", group, name, err)
+	}
+	return nil
+}
+
+// whyKept finds out why LVM, which had found the volume, did not select it.
+func (h *Host) whyKept(ctx context.Context, group, name string, tags []string) error {
+	g, err := h.group(ctx, group, equals("lv_name", name))
+	if err != nil {
+		return err
+	}
+	v, ok := g.Volume(name)
+	switch {
+	case !ok:
+		return nil // LVM had found it and now it is gone: removed, in words we do not know
+	case v.Protected() || g.Protected():
+		return ErrProtected
+	case v.HasSnapshots():
+		return ErrHasSnapshots
+	}
+	for _, tag := range tags {
+		if !v.HasTag(tag) {
+			return fmt.Errorf("%w: it has no tag %q", ErrNotOurs, tag)
+		}
+	}
+	return errors.New("LVM kept it and does not say why")
+}
+
+// ExtendVolume makes a volume at least as large as size. A volume that is already
+// that large stays as it is, and that is no error.
+func (h *Host) ExtendVolume(ctx context.Context, group, name string, size capacity.Bytes) error {
+	err := ValidPair(group, name)
+	argument, sizeErr := sizeArgument(size)
+	if err := errors.Join(err, sizeErr); err != nil {
+		return fmt.Errorf("extending volume \"%s/%s\": %w", group, name, err)
+	}
+	_, err = h.change(ctx, "lvextend", "--size", argument, "--", group+"/"+name)
+	if err != nil && !errors.Is(err, errNotLarger) {
+		return fmt.Errorf("extending volume %s/%s to %d bytes: %w", group, name, size, err)
+	}
+	return nil
+}
+
+// ChangeTags adds and removes tags of a volume. Tags that are already there, or
+// already gone, are no error.
+func (h *Host) ChangeTags(ctx context.Context, group, name string, add, del []string) error {
+	if err := errors.Join(ValidPair(group, name), validTags(add...), validTags(del...)); err != nil {
+		return fmt.Errorf("changing the tags of volume \"%s/%s\": %w", group, name, err)
+	}
+	args := []string{"lvchange"}
+	for _, tag := range add {
+		args = append(args, "--addtag", tag)
+	}
+	for _, tag := range del {
+		args = append(args, "--deltag", tag)
+	}
+	if len(args) == 1 {
+		return nil
+	}
+	if _, err := h.change(ctx, append(args, "--", group+"/"+name)...); err != nil {
+		return fmt.Errorf("changing the tags of volume %s/%s: %w", group, name, err)
+	}
+	return nil
+}
+
+// ActivateVolume makes the device of a volume appear. An active volume stays as it
+// is. ErrPartial says that not all of the volume is there.
+func (h *Host) ActivateVolume(ctx context.Context, group, name string) error {
+	if err := ValidPair(group, name); err != nil {
+		return fmt.Errorf("activating volume \"%s/%s\": %w", group, name, err)
+	}
+	if _, err := h.change(ctx, "lvchange", "--activate", "y", "--", group+"/"+name); err != nil {
+		return fmt.Errorf("activating volume %s/%s: %w", group, name, err)
+	}
+	return nil
+}
+
+// CreateGroup makes a volume group of blank devices. LVM is never told to go over a
+// signature: it would ask, and the answer is no (ErrNotBlank). A group of that name
+// is ErrExists, a device that is mounted or in a group is ErrInUse.
+func (h *Host) CreateGroup(ctx context.Context, name string, devices []string) error {
+	if err := validNewMembers(name, devices); err != nil {
+		return fmt.Errorf("creating volume group %q: %w", name, err)
+	}
+	_, err := h.change(ctx, append([]string{"vgcreate", "--", name}, devices...)...)
+	if errors.Is(err, errNameTaken) {
+		// LVM looks at /dev/<name> first, which an existing group usually has.
+		if _, lookErr := h.Group(ctx, name); lookErr == nil {
+			err = ErrExists
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("creating volume group %s of %d devices: %w", name, len(devices), err)
+	}
+	return nil
+}
+
+// ExtendGroup adds blank devices to a volume group, under the same rules as CreateGroup.
+func (h *Host) ExtendGroup(ctx context.Context, name string, devices []string) error {
+	if err := validNewMembers(name, devices); err != nil {
+		return fmt.Errorf("extending volume group %q: %w", name, err)
+	}
+	if _, err := h.change(ctx, append([]string{"vgextend", "--", name}, devices...)...); err != nil {
+		return fmt.Errorf("extending volume group %s with %d devices: %w", name, len(devices), err)
+	}
+	return nil
+}
+
+func validNewMembers(group string, devices []string) error {
+	if len(devices) == 0 {
+		return fmt.Errorf("no devices is %w", ErrInvalid)
+	}
+	return errors.Join(ValidGroupName(group), validDevices(devices))
+}

@@ -1,0 +1,227 @@
+//go:build root
+
+package lvmtest
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/open-local/open-local/pkg/capacity"
+	"github.com/open-local/open-local/pkg/hostexec"
+	"github.com/open-local/open-local/pkg/lvm"
+)
+
+// These tests want root, LVM with a device-mapper, and blank disks of at least
+// 200 MiB in LAB_DISKS, separated by commas. They overwrite the disks.
+
+const realGroup = "lvmtest-share"
+
+func disks(t *testing.T, n int) []string {
+	t.Helper()
+	var all []string
+	for _, disk := range strings.Split(os.Getenv("LAB_DISKS"), ",") {
+		if disk != "" {
+			all = append(all, disk)
+		}
+	}
+	if len(all) < n {
+		t.Fatalf("set LAB_DISKS to %d blank disks that may be overwritten, such as /dev/ubdb,/dev/ubdc", n)
+	}
+	return all[:n]
+}
+
+func run(t *testing.T, program string, args ...string) string {
+	t.Helper()
+	out, err := hostexec.OnHost("/").Run(t.Context(), program, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(out)
+}
+
+// afterwards runs a command when the test is over.
+func afterwards(t *testing.T, program string, args ...string) {
+	t.Cleanup(func() {
+		if _, err := hostexec.OnHost("/").Run(context.Background(), program, args...); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// realGroupOf makes a group of disks, each of which gives it so much.
+func realGroupOf(t *testing.T, each capacity.Bytes, disks ...string) *lvm.Host {
+	t.Helper()
+	for _, disk := range disks {
+		run(t, "lvm", "pvcreate", "--yes", "--setphysicalvolumesize", fmt.Sprintf("%db", each+metadata), disk)
+		afterwards(t, "wipefs", "--all", "--quiet", disk)
+	}
+	host := lvm.New(hostexec.OnHost("/"))
+	if err := host.CreateGroup(t.Context(), realGroup, disks); err != nil {
+		t.Fatal(err)
+	}
+	afterwards(t, "lvm", "vgremove", "--yes", "--force", realGroup)
+	return host
+}
+
+func TestRealLVMPassesTheExamination(t *testing.T) {
+	Examine(t, func(t *testing.T, size capacity.Bytes) Subject {
+		realGroupOf(t, size/2, disks(t, 2)...)
+		return Subject{Runner: hostexec.OnHost("/"), Group: realGroup, Open: openDevice}
+	})
+}
+
+func openDevice(t *testing.T, name string) func() {
+	t.Helper()
+	file, err := os.Open(lvm.DevicePath(realGroup, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() { _ = file.Close() }
+}
+
+func TestANewVolumeShowsNoFileSystemOfAnOldOne(t *testing.T) {
+	host := realGroupOf(t, 64*mib, disks(t, 1)...)
+	ask := lvm.CreateVolume{Group: realGroup, Name: "data", Size: 32 * mib}
+	noError(t, host.CreateVolume(t.Context(), ask))
+	device := lvm.DevicePath(realGroup, "data")
+	for _, format := range [][]string{{"mkfs.ext4", "-q", device}, {"mkswap", device}} {
+		run(t, format[0], format[1:]...)
+		noError(t, host.RemoveVolume(t.Context(), realGroup, "data"))
+		noError(t, host.CreateVolume(t.Context(), ask))
+		if found := run(t, "wipefs", "--noheadings", device); found != "" {
+			t.Errorf("after %s and a new volume at its place: %s", format[0], found)
+		}
+	}
+}
+
+func TestADeviceThatIsNotBlankJoinsNoGroup(t *testing.T) {
+	disk := disks(t, 2)
+	host := lvm.New(hostexec.OnHost("/"))
+	for name, spoil := range map[string][]string{
+		"ext4":       {"mkfs.ext4", "-q", "-F", disk[0]},
+		"swap":       {"mkswap", disk[0]},
+		"partitions": {"parted", "--script", disk[0], "mklabel", "gpt", "mkpart", "one", "1MiB", "10MiB"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, "wipefs", "--all", "--quiet", disk[0], disk[1])
+			run(t, spoil[0], spoil[1:]...)
+			afterwards(t, "wipefs", "--all", "--force", "--quiet", disk[0], disk[1])
+			before := run(t, "wipefs", "--noheadings", disk[0])
+			wantError(t, host.CreateGroup(t.Context(), "never", []string{disk[1], disk[0]}), lvm.ErrNotBlank)
+			if after := run(t, "wipefs", "--noheadings", disk[0]); after != before {
+				t.Errorf("signatures were\n%s\nand are\n%s", before, after)
+			}
+			report, err := host.Report(t.Context())
+			noError(t, err)
+			if len(report.Groups) != 0 || len(report.Orphans) != 0 {
+				t.Errorf("the refusal left %+v", report)
+			}
+		})
+	}
+}
+
+func TestAMountedDiskJoinsNoGroup(t *testing.T) {
+	disk := disks(t, 1)[0]
+	host := lvm.New(hostexec.OnHost("/"))
+	run(t, "mkfs.ext4", "-q", "-F", disk)
+	afterwards(t, "wipefs", "--all", "--quiet", disk)
+	dir := t.TempDir()
+	noError(t, unix.Mount(disk, dir, "ext4", 0, ""))
+	defer func() { noError(t, unix.Unmount(dir, 0)) }()
+	wantError(t, host.CreateGroup(t.Context(), "never", []string{disk}), lvm.ErrInUse)
+}
+
+func TestAGroupThatLostADiskIsPartial(t *testing.T) {
+	disk := disks(t, 1)[0]
+	file := filepath.Join("/dev/shm", "lvmtest-lost.img")
+	noError(t, os.WriteFile(file, nil, 0o600))
+	noError(t, os.Truncate(file, 100<<20))
+	t.Cleanup(func() { noError(t, os.Remove(file)) })
+	loop := strings.TrimSpace(run(t, "losetup", "--find", "--show", file))
+	host := lvm.New(hostexec.OnHost("/"))
+	noError(t, host.CreateGroup(t.Context(), realGroup, []string{disk, loop}))
+	afterwards(t, "wipefs", "--all", "--force", "--quiet", disk)
+	afterwards(t, "lvm", "vgremove", "--yes", "--force", realGroup)
+	afterwards(t, "lvm", "vgreduce", "--removemissing", "--force", realGroup)
+	ctx := t.Context()
+	noError(t, host.CreateVolume(ctx, lvm.CreateVolume{Group: realGroup, Name: "safe", Size: mib, Devices: []string{disk}}))
+	noError(t, host.CreateVolume(ctx, lvm.CreateVolume{Group: realGroup, Name: "lost", Size: mib, Devices: []string{loop}}))
+	run(t, "lvm", "lvchange", "--activate", "n", realGroup+"/lost")
+	run(t, "losetup", "--detach", loop)
+
+	g, err := host.Group(ctx, realGroup)
+	noError(t, err)
+	missing := slices.IndexFunc(g.PhysicalVolumes, func(pv lvm.PhysicalVolume) bool { return pv.Missing })
+	if !g.Partial || g.MissingPVs != 1 || len(g.PhysicalVolumes) != 2 || missing < 0 || g.PhysicalVolumes[missing].Device != "" {
+		t.Errorf("group %+v", g)
+	}
+	for name, want := range map[string]string{"safe": "", "lost": "partial"} {
+		if v, ok := g.Volume(name); !ok || v.Health != want {
+			t.Errorf("volume %s is there: %v, its health is %q, want %q", name, ok, v.Health, want)
+		}
+	}
+	wantError(t, host.CreateVolume(ctx, lvm.CreateVolume{Group: realGroup, Name: "new", Size: mib}), lvm.ErrPartial)
+	wantError(t, host.ExtendVolume(ctx, realGroup, "safe", 8*mib), lvm.ErrPartial)
+	wantError(t, host.ChangeTags(ctx, realGroup, "safe", []string{"a"}, nil), lvm.ErrPartial)
+	wantError(t, host.ActivateVolume(ctx, realGroup, "lost"), lvm.ErrPartial)
+	noError(t, host.ActivateVolume(ctx, realGroup, "safe"))
+	noError(t, host.RemoveVolume(ctx, realGroup, "safe"))
+}
+
+func TestAnExportedGroupIsLeftAlone(t *testing.T) {
+	host := realGroupOf(t, 64*mib, disks(t, 1)...)
+	ctx := t.Context()
+	noError(t, host.CreateVolume(ctx, lvm.CreateVolume{Group: realGroup, Name: "data", Size: mib}))
+	run(t, "lvm", "vgchange", "--activate", "n", realGroup)
+	run(t, "lvm", "vgexport", realGroup)
+	afterwards(t, "lvm", "vgimport", realGroup)
+	g, err := host.Group(ctx, realGroup)
+	noError(t, err)
+	if !g.Exported {
+		t.Errorf("group %+v is not reported as exported", g)
+	}
+	wantError(t, host.CreateVolume(ctx, lvm.CreateVolume{Group: realGroup, Name: "new", Size: mib}), lvm.ErrExported)
+	wantError(t, host.RemoveVolume(ctx, realGroup, "data"), lvm.ErrExported)
+	wantError(t, host.ActivateVolume(ctx, realGroup, "data"), lvm.ErrExported)
+}
+
+func TestAChangeOutlivesItsCaller(t *testing.T) {
+	realGroupOf(t, 64*mib, disks(t, 1)...)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	host := lvm.New(hostexec.RunnerFunc(func(inner context.Context, name string, args ...string) ([]byte, error) {
+		cancel() // the caller goes away while the command is on its way
+		return hostexec.OnHost("/").Run(inner, name, args...)
+	}))
+	noError(t, host.CreateVolume(ctx, lvm.CreateVolume{Group: realGroup, Name: "data", Size: mib}))
+	_, err := lvm.New(hostexec.OnHost("/")).Volume(t.Context(), realGroup, "data")
+	noError(t, err)
+}
+
+func TestNamesLVMTakesAndRefusesAreThoseWeDo(t *testing.T) {
+	host := realGroupOf(t, 64*mib, disks(t, 1)...)
+	raw := hostexec.OnHost("/")
+	for _, name := range []string{
+		"a", "_x", "a+b", ".a", "a.", "a_imsb", "x_tdat", ".", "..", "a b", "a:b", "a@b", "ä", "snapshot1", "asnapshot", "pvmove0",
+		"x_tdata", "x_cvol0", "a_rimage_0", "a_vorigin", "a_pmspare", "a_mlog", "a_cdata", "a_wcorig", "a_iorig", "a_imeta",
+		strings.Repeat("n", 124-len(realGroup)), strings.Repeat("n", 125-len(realGroup)),
+		strings.Repeat("n-", 54-len(realGroup)/2), strings.Repeat("n-", 30), strings.Repeat("-n", 3), strings.Repeat("n", 128),
+		"n" + strings.Repeat("-", 54), "n" + strings.Repeat("-", 55), "n" + strings.Repeat("-", 56), "n" + strings.Repeat("-", 57),
+	} {
+		ours := lvm.ValidPair(realGroup, name)
+		_, theirs := raw.Run(t.Context(), "lvm", "lvcreate", "--yes", "--size", "4m", "--name", name, realGroup)
+		if (ours == nil) != (theirs == nil) {
+			t.Errorf("name %q of %d: we say %v, LVM says %v", name, len(name), ours, theirs)
+		}
+		if ours == nil && theirs == nil {
+			noError(t, host.RemoveVolume(t.Context(), realGroup, name))
+		}
+	}
+}
