@@ -19,13 +19,19 @@ func (l Layout) Cost(size, extent Bytes) Bytes {
 	return size.Extents(extent)
 }
 
+// A Media is what the disks below a group are made of, such as "ssd".
+type Media string
+
 // A Group is a volume group as a decision sees it: promises are already taken
-// off Free. It holds no references, so copying a slice of groups copies them.
+// off Free. Nothing in it can be changed through a copy, so copying a slice of
+// groups copies them.
 type Group struct {
-	Name   string
-	Size   Bytes // all that volumes of ours may ever fill
-	Free   Bytes // what is not yet promised; whole extents, never negative
-	Extent Bytes // the unit of allocation
+	Name    string
+	Size    Bytes  // all that volumes of ours may ever fill
+	Free    Bytes  // what is not yet promised; whole extents, never negative
+	Extent  Bytes  // the unit of allocation
+	Media   Media  // what all its disks are made of; empty when mixed or not known
+	Trouble string // why nothing new may be put there; empty when all is well
 }
 
 // A Node is what one node has to give.
@@ -76,7 +82,9 @@ func (n *Node) Take(spot Spot) error {
 func (n Node) LargestFree() Bytes {
 	var largest Bytes
 	for _, group := range n.Groups {
-		largest = max(largest, group.Free)
+		if group.Trouble == "" {
+			largest = max(largest, group.Free)
+		}
 	}
 	return largest
 }

@@ -35,7 +35,7 @@ const (
 )
 
 // A Media is the mediaType of a StorageClass: what the disk below is made of.
-type Media string
+type Media = capacity.Media
 
 // The media types. The empty Media means any.
 const (
@@ -63,6 +63,8 @@ type Claim struct {
 	// Size is what was asked, in bytes, before rounding to extents.
 	Size capacity.Bytes
 	// Group names the only volume group that will do; empty means any managed.
-	Group  string
+	Group string
+	// Media is what the disks must be made of; empty means any.
+	Media  Media
 	Layout capacity.Layout
 }
