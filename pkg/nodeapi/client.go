@@ -1,0 +1,122 @@
+package nodeapi
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/open-local/open-local/pkg/capacity"
+	"github.com/open-local/open-local/pkg/nodeapi/nodepb"
+	"github.com/open-local/open-local/pkg/provision"
+)
+
+const (
+	// callTimeout ends calls whose caller set no end.
+	callTimeout = 2 * time.Minute
+	// idleAfter is when an unused connection to a node is closed.
+	idleAfter = 5 * time.Minute
+)
+
+// Pool holds at most one connection to each node.
+type Pool struct {
+	config *tls.Config
+
+	mu    sync.Mutex // guards conns
+	conns map[string]*grpc.ClientConn
+}
+
+// NewPool returns a pool that connects with config.
+func NewPool(config *tls.Config) *Pool {
+	return &Pool{config: config, conns: map[string]*grpc.ClientConn{}}
+}
+
+// Node returns the client for the node at address, host:port. It does not connect
+// yet.
+func (p *Pool) Node(address string) (*Client, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	conn, ok := p.conns[address]
+	if !ok {
+		var err error
+		conn, err = grpc.NewClient("passthrough:///"+address,
+			grpc.WithTransportCredentials(credentials.NewTLS(p.config)),
+			grpc.WithIdleTimeout(idleAfter),
+			grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingEvery, Timeout: pingWait}),
+			// A node that comes back is wanted at once; there are never many.
+			grpc.WithConnectParams(grpc.ConnectParams{
+				Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 5 * time.Second},
+				MinConnectTimeout: 5 * time.Second,
+			}),
+		)
+		if err != nil {
+			return nil, fmt.Errorf("preparing to call the node at %s: %w", address, err)
+		}
+		p.conns[address] = conn
+	}
+	return &Client{address: address, api: nodepb.NewNodeClient(conn)}, nil
+}
+
+// Close closes all connections.
+func (p *Pool) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var errs []error
+	for address, conn := range p.conns {
+		errs = append(errs, conn.Close())
+		delete(p.conns, address)
+	}
+	return errors.Join(errs...)
+}
+
+// Client makes and removes volumes on one node. Its methods mean what those of
+// provision.Provisioner mean, and fail with the same errors or ErrUnreachable.
+type Client struct {
+	address string
+	api     nodepb.NodeClient
+}
+
+// Ensure makes spec's volume exist on the node and returns it.
+func (c *Client) Ensure(ctx context.Context, spec provision.Spec) (provision.Volume, error) {
+	ctx, cancel := withTimeout(ctx)
+	defer cancel()
+	resp, err := c.api.CreateVolume(ctx, &nodepb.CreateVolumeRequest{
+		Id:            spec.ID,
+		Kind:          string(spec.Kind),
+		Group:         spec.Group,
+		OnlyGroup:     spec.OnlyGroup,
+		RequiredBytes: int64(spec.Size),
+		LimitBytes:    int64(spec.Limit),
+		Layout:        string(spec.Layout),
+		Block:         spec.Block,
+		Tags:          spec.Tags,
+	})
+	if err != nil {
+		return provision.Volume{}, decode(c.address, err)
+	}
+	return provision.Volume{ID: spec.ID, Group: resp.GetGroup(), Size: capacity.Bytes(resp.GetSizeBytes())}, nil
+}
+
+// Remove makes the volume not exist on the node.
+func (c *Client) Remove(ctx context.Context, r provision.Removal) error {
+	ctx, cancel := withTimeout(ctx)
+	defer cancel()
+	_, err := c.api.DeleteVolume(ctx, &nodepb.DeleteVolumeRequest{
+		Id: r.ID, Kind: string(r.Kind), Group: r.Group, InPersistentVolume: r.Proven,
+	})
+	return decode(c.address, err)
+}
+
+func withTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, limited := ctx.Deadline(); limited {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, callTimeout)
+}

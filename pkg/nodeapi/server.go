@@ -1,0 +1,109 @@
+// Package nodeapi is how the CSI controller has a node make and remove volumes: a
+// gRPC service with mutual TLS, the server that runs on every node, and the pool
+// of clients for the controller. Errors mean the same on both sides. It does not
+// know how a volume is made, or when one should be.
+package nodeapi
+
+import (
+	"context"
+	"crypto/tls"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+
+	"github.com/open-local/open-local/pkg/capacity"
+	"github.com/open-local/open-local/pkg/nodeapi/nodepb"
+	"github.com/open-local/open-local/pkg/provision"
+	"github.com/open-local/open-local/pkg/rpc"
+	"github.com/open-local/open-local/pkg/tlsfiles"
+	"github.com/open-local/open-local/pkg/volume"
+)
+
+const (
+	// DefaultClientName is the common name of the only certificate that may call.
+	DefaultClientName = "open-local-csi-controller"
+	// DefaultServerName is what the certificates of all nodes prove.
+	DefaultServerName = "open-local-node"
+
+	maxMessage = 256 << 10 // bytes; a request is about one
+	pingEvery  = 30 * time.Second
+	pingWait   = 10 * time.Second
+)
+
+// volumes is the part of *provision.Provisioner that is served.
+type volumes interface {
+	Ensure(ctx context.Context, spec provision.Spec) (provision.Volume, error)
+	Remove(ctx context.Context, r provision.Removal) error
+}
+
+// NewServer returns a server of v for clients that prove the name clientName.
+func NewServer(v volumes, config *tls.Config, clientName string) *grpc.Server {
+	server := grpc.NewServer(
+		grpc.Creds(credentials.NewTLS(config)),
+		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingEvery / 2}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingEvery, Timeout: pingWait}),
+		grpc.ChainUnaryInterceptor(rpc.Recover, rpc.Log, onlyFor(clientName), encode),
+	)
+	nodepb.RegisterNodeServer(server, &service{volumes: v})
+	return server
+}
+
+// onlyFor refuses callers with any other name, whoever signed their certificate.
+func onlyFor(clientName string) grpc.UnaryServerInterceptor {
+	return func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+		name := ""
+		if caller, ok := peer.FromContext(ctx); ok {
+			if info, ok := caller.AuthInfo.(credentials.TLSInfo); ok {
+				name = tlsfiles.PeerName(info.State)
+			}
+		}
+		if name == "" || name != clientName {
+			return nil, status.Errorf(codes.PermissionDenied, "the certificate is for %q, not %q", name, clientName)
+		}
+		return handler(ctx, req)
+	}
+}
+
+type service struct {
+	nodepb.UnimplementedNodeServer
+	volumes volumes
+}
+
+// CreateVolume implements nodepb.NodeServer.
+func (s *service) CreateVolume(ctx context.Context, req *nodepb.CreateVolumeRequest) (*nodepb.CreateVolumeResponse, error) {
+	vol, err := s.volumes.Ensure(ctx, provision.Spec{
+		ID:        req.GetId(),
+		Kind:      volume.Kind(req.GetKind()),
+		Group:     req.GetGroup(),
+		OnlyGroup: req.GetOnlyGroup(),
+		Size:      capacity.Bytes(req.GetRequiredBytes()),
+		Limit:     capacity.Bytes(req.GetLimitBytes()),
+		Layout:    capacity.Layout(req.GetLayout()),
+		Block:     req.GetBlock(),
+		Tags:      req.GetTags(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &nodepb.CreateVolumeResponse{Group: vol.Group, SizeBytes: int64(vol.Size)}, nil
+}
+
+// DeleteVolume implements nodepb.NodeServer.
+func (s *service) DeleteVolume(ctx context.Context, req *nodepb.DeleteVolumeRequest) (*nodepb.DeleteVolumeResponse, error) {
+	err := s.volumes.Remove(ctx, provision.Removal{
+		ID:     req.GetId(),
+		Kind:   volume.Kind(req.GetKind()),
+		Group:  req.GetGroup(),
+		Proven: req.GetInPersistentVolume(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &nodepb.DeleteVolumeResponse{}, nil
+}

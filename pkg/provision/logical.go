@@ -1,0 +1,273 @@
+package provision
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+
+	"github.com/open-local/open-local/pkg/capacity"
+	"github.com/open-local/open-local/pkg/lvm"
+	"github.com/open-local/open-local/pkg/volume"
+)
+
+// zeroingTag is on a block volume from the moment it exists until no byte of a
+// former tenant is left on it. Only a volume with this tag is ever zeroed.
+const zeroingTag = "open-local.state=zeroing"
+
+// progressEvery is how often zeroing says how far it is.
+const progressEvery = 30 * time.Second
+
+// host is the part of *lvm.Host that changes volumes.
+type host interface {
+	CreateVolume(ctx context.Context, c lvm.CreateVolume) error
+	RemoveVolume(ctx context.Context, group, name string, tags ...string) error
+	ChangeTags(ctx context.Context, group, name string, add, del []string) error
+	viewer
+}
+
+// viewer is the part of *lvm.Host that looks.
+type viewer interface {
+	Volume(ctx context.Context, group, name string) (lvm.Volume, error)
+	Report(ctx context.Context) (lvm.Report, error)
+}
+
+// devices is what a device file tells without any process.
+type devices interface {
+	Exists(path string) (bool, error)
+	Size(path string) (capacity.Bytes, error)
+	Zero(ctx context.Context, path string, progress func(done, size capacity.Bytes)) error
+}
+
+// managed says from which volume groups this node may cut volumes, and how many
+// bytes our volumes in each may have together. Not knowing yet is ErrNotReady.
+type managed interface {
+	Managed() (map[string]capacity.Bytes, error)
+}
+
+// Logical makes logical volumes. All exported fields must be set.
+type Logical struct {
+	Host    host
+	Devices devices
+	Managed managed
+	// Place chooses a group where nobody else did.
+	Place func(node capacity.Node, claims []volume.Claim) ([]capacity.Spot, error)
+	Clock clock.PassiveClock
+
+	choosing sync.Mutex // held from choosing a group until the volume is in it
+}
+
+// ensure takes one process where the group was decided on and nothing is in the
+// way: whether the volume stands in another group is seen from the device files.
+func (l *Logical) ensure(ctx context.Context, spec Spec) (Volume, finish, error) {
+	managed, err := l.Managed.Managed()
+	if err != nil {
+		return Volume{}, nil, err
+	}
+	groups := slices.Sorted(maps.Keys(managed))
+	for _, group := range []string{spec.Group, spec.OnlyGroup} {
+		if group != "" && !slices.Contains(groups, group) {
+			return Volume{}, nil, fmt.Errorf("volume %s in volume group %q: %w", spec.ID, group, ErrUnmanaged)
+		}
+	}
+	if have, found, err := l.find(ctx, groups, volume.NameOf(spec.ID)); err != nil {
+		return Volume{}, nil, err
+	} else if found {
+		return l.accept(spec, have)
+	}
+	if spec.Group == "" {
+		l.choosing.Lock()
+		defer l.choosing.Unlock()
+	}
+	group, err := l.choose(ctx, spec, managed)
+	if err != nil {
+		return Volume{}, nil, err
+	}
+	return l.create(ctx, spec, group)
+}
+
+// find looks for a volume of that name in the groups. LVM is asked only about one
+// whose device file is there.
+func (l *Logical) find(ctx context.Context, groups []string, name string) (lvm.Volume, bool, error) {
+	for _, group := range groups {
+		stands, err := l.Devices.Exists(lvm.DevicePath(group, name))
+		if err != nil {
+			return lvm.Volume{}, false, fmt.Errorf("looking for volume %s/%s: %w", group, name, err)
+		}
+		if !stands {
+			continue
+		}
+		have, err := l.Host.Volume(ctx, group, name)
+		if errors.Is(err, lvm.ErrNotFound) {
+			continue // a file that a volume left behind
+		}
+		return have, err == nil, err
+	}
+	return lvm.Volume{}, false, nil
+}
+
+// accept answers with a volume that stands already, if it is the one wanted. It
+// may lie in another group than was decided on now: whoever decides may have
+// forgotten, and there is never a second volume for one handle.
+func (l *Logical) accept(spec Spec, have lvm.Volume) (Volume, finish, error) {
+	path := have.Group + "/" + have.Name
+	id, _ := volume.IDFromTags(have.Tags)
+	switch {
+	case id != spec.ID:
+		return Volume{}, nil, fmt.Errorf("volume %s: logical volume %s is there and not tagged as this volume (%q): %w", spec.ID, path, id, ErrConflict)
+	case spec.OnlyGroup != "" && have.Group != spec.OnlyGroup:
+		return Volume{}, nil, fmt.Errorf("volume %s: it lies in volume group %s and only %s will do: %w", spec.ID, have.Group, spec.OnlyGroup, ErrConflict)
+	case have.Size < spec.Size, spec.Limit > 0 && have.Size > spec.Limit:
+		return Volume{}, nil, fmt.Errorf("volume %s: logical volume %s has %s, wanted are at least %s and at most %s: %w",
+			spec.ID, path, have.Size, spec.Size, limitString(spec.Limit), ErrConflict)
+	}
+	vol := Volume{ID: spec.ID, Group: have.Group, Size: have.Size}
+	if slices.Contains(have.Tags, zeroingTag) {
+		return vol, l.zero(have.Group, have.Name), nil
+	}
+	return vol, nil, nil
+}
+
+func limitString(limit capacity.Bytes) string {
+	if limit == 0 {
+		return "anything"
+	}
+	return limit.String()
+}
+
+// choose returns the group for a new volume. LVM is asked where the group was not
+// decided on, or where rounding up might go over the limit.
+func (l *Logical) choose(ctx context.Context, spec Spec, managed map[string]capacity.Bytes) (string, error) {
+	if spec.Group != "" && spec.Limit == 0 {
+		return spec.Group, nil
+	}
+	report, err := l.Host.Report(ctx)
+	if err != nil {
+		return "", err
+	}
+	node := nodeOf(report, managed)
+	group := spec.Group
+	if group == "" {
+		spots, err := l.Place(node, []volume.Claim{{
+			Volume: volume.NameOf(spec.ID), Name: spec.ID, Size: spec.Size, Group: spec.OnlyGroup, Layout: spec.Layout,
+		}})
+		if err != nil {
+			return "", fmt.Errorf("choosing a volume group for volume %s: %w: %w", spec.ID, lvm.ErrNoSpace, err)
+		}
+		group = spots[0].Group
+	}
+	g := node.Group(group)
+	if g == nil {
+		return "", fmt.Errorf("volume %s in volume group %s: %w", spec.ID, group, lvm.ErrGroupNotFound)
+	}
+	if rounded := spec.Size.Extents(g.Extent); spec.Limit > 0 && rounded > spec.Limit {
+		return "", fmt.Errorf("volume %s: %w: in whole extents of %s it has %s, at most %s are allowed",
+			spec.ID, ErrOutOfRange, g.Extent, rounded, spec.Limit)
+	}
+	return group, nil
+}
+
+// nodeOf reduces LVM's report to the managed groups that can be used, and what our
+// volumes may still take of each.
+func nodeOf(report lvm.Report, managed map[string]capacity.Bytes) capacity.Node {
+	var node capacity.Node
+	for _, group := range report.Groups {
+		allocatable, ok := managed[group.Name]
+		if !ok || group.Partial || group.Exported {
+			continue
+		}
+		left := allocatable
+		for _, v := range group.Volumes {
+			if _, tagged := volume.IDFromTags(v.Tags); tagged || volume.LooksOurs(v.Name) {
+				left -= v.Size
+			}
+		}
+		node.Groups = append(node.Groups, capacity.Group{
+			Name: group.Name, Size: allocatable, Free: min(left, group.Free).Floor(group.Extent), Extent: group.Extent,
+		})
+	}
+	slices.SortFunc(node.Groups, func(a, b capacity.Group) int { return strings.Compare(a.Name, b.Name) })
+	return node
+}
+
+func (l *Logical) create(ctx context.Context, spec Spec, group string) (Volume, finish, error) {
+	layout, err := layoutOf(spec.Layout)
+	if err != nil {
+		return Volume{}, nil, err
+	}
+	name := volume.NameOf(spec.ID)
+	tags := append([]string{volume.IDTag(spec.ID)}, spec.Tags...)
+	if spec.Block {
+		tags = append(tags, zeroingTag)
+	}
+	err = l.Host.CreateVolume(ctx, lvm.CreateVolume{Group: group, Name: name, Size: max(spec.Size, 1), Layout: layout, Tags: tags})
+	switch {
+	case errors.Is(err, lvm.ErrExists):
+		// It is not active, so its device file did not show it.
+		have, err := l.Host.Volume(ctx, group, name)
+		if err != nil {
+			return Volume{}, nil, err
+		}
+		return l.accept(spec, have)
+	case err != nil:
+		return Volume{}, nil, err
+	}
+	size, err := l.sizeOf(ctx, group, name)
+	if err != nil {
+		return Volume{}, nil, fmt.Errorf("looking at the new volume %s/%s: %w", group, name, err)
+	}
+	klog.FromContext(ctx).Info("Created logical volume", "volume", spec.ID, "group", group, "name", name, "bytes", int64(size))
+	vol := Volume{ID: spec.ID, Group: group, Size: size}
+	if spec.Block {
+		return vol, l.zero(group, name), nil
+	}
+	return vol, nil, nil
+}
+
+// sizeOf measures a volume by its device file. LVM is asked only where udev is slow
+// to make the file.
+func (l *Logical) sizeOf(ctx context.Context, group, name string) (capacity.Bytes, error) {
+	if size, err := l.Devices.Size(lvm.DevicePath(group, name)); err == nil {
+		return size, nil
+	}
+	have, err := l.Host.Volume(ctx, group, name)
+	return have.Size, err
+}
+
+// layoutOf says in LVM's words how a volume lies in its group.
+func layoutOf(layout capacity.Layout) (lvm.Layout, error) {
+	switch layout {
+	case "", capacity.Linear:
+		return lvm.Layout{Type: lvm.TypeLinear}, nil
+	}
+	return lvm.Layout{}, fmt.Errorf("%w layout %q: not served yet", volume.ErrInvalid, layout)
+}
+
+// zero returns the work of wiping what former tenants left on a volume that
+// carries zeroingTag, and of taking the tag off.
+func (l *Logical) zero(group, name string) finish {
+	return func(ctx context.Context) error {
+		log := klog.FromContext(ctx).WithValues("group", group, "name", name)
+		said := l.Clock.Now()
+		err := l.Devices.Zero(ctx, lvm.DevicePath(group, name), func(done, size capacity.Bytes) {
+			if l.Clock.Since(said) >= progressEvery {
+				said = l.Clock.Now()
+				log.Info("Zeroing block volume", "done", done.String(), "size", size.String())
+			}
+		})
+		if err != nil {
+			return fmt.Errorf("zeroing block volume %s/%s: %w", group, name, err)
+		}
+		if err := l.Host.ChangeTags(ctx, group, name, nil, []string{zeroingTag}); err != nil {
+			return fmt.Errorf("marking block volume %s/%s as zeroed: %w", group, name, err)
+		}
+		return nil
+	}
+}

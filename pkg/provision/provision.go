@@ -1,0 +1,227 @@
+// Package provision makes and removes volumes on the node it runs on, so that
+// every call can be repeated and the process can die between any two steps. It
+// knows one way for each kind of volume, and refuses to know who asks: no CSI, no
+// gRPC and no API client.
+package provision
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"k8s.io/klog/v2"
+
+	"github.com/open-local/open-local/pkg/capacity"
+	"github.com/open-local/open-local/pkg/volume"
+)
+
+// What callers ask about, beside the errors of package lvm.
+var (
+	// ErrConflict says that a volume of that name stands and is not the one asked for.
+	ErrConflict = errors.New("a different volume stands")
+	// ErrBusy says that another call for the same volume has not ended yet.
+	ErrBusy = errors.New("another operation on this volume is under way")
+	// ErrOutOfRange says that no size LVM can give lies between what is wanted and
+	// the limit.
+	ErrOutOfRange = errors.New("size is out of range")
+	// ErrUnmanaged says that volumes may not be cut from that group on this node.
+	ErrUnmanaged = errors.New("volume group is not managed on this node")
+	// ErrNotReady says that this node does not know yet what it manages.
+	ErrNotReady = errors.New("node does not know yet which volume groups it manages")
+)
+
+// A Spec is a volume that shall exist.
+type Spec struct {
+	ID   string // the volume handle
+	Kind volume.Kind
+	// Group is where it was decided that the volume lies; empty lets this node choose.
+	Group string
+	// OnlyGroup is the only group that will do; empty means any that is managed.
+	OnlyGroup string
+	Size      capacity.Bytes // at least
+	Limit     capacity.Bytes // at most; 0 is no limit
+	Layout    capacity.Layout
+	// Block volumes are handed out as they are, so they are zeroed first.
+	Block bool
+	Tags  []string // whose it is
+}
+
+func (s Spec) validate() error {
+	if err := volume.ValidID(s.ID); err != nil {
+		return err
+	}
+	switch {
+	case s.Size < 0, s.Limit < 0:
+		return fmt.Errorf("%w size of volume %s: it is below zero", volume.ErrInvalid, s.ID)
+	case s.Limit > 0 && s.Size > s.Limit:
+		return fmt.Errorf("%w size of volume %s: at least %s is more than at most %s", volume.ErrInvalid, s.ID, s.Size, s.Limit)
+	case s.Group != "" && s.OnlyGroup != "" && s.Group != s.OnlyGroup:
+		return fmt.Errorf("%w volume group of volume %s: %s was decided on and only %s will do", volume.ErrInvalid, s.ID, s.Group, s.OnlyGroup)
+	}
+	for _, tag := range s.Tags {
+		if !volume.ValidTag(tag) {
+			return fmt.Errorf("%w volume %s: %q cannot be a tag", volume.ErrInvalid, s.ID, tag)
+		}
+	}
+	return nil
+}
+
+// A Volume is one that exists.
+type Volume struct {
+	ID    string
+	Group string
+	Size  capacity.Bytes
+}
+
+// A Removal names a volume that shall not exist.
+type Removal struct {
+	ID    string
+	Kind  volume.Kind
+	Group string // where it is known to lie
+	// Proven says that a PersistentVolume names this handle and this group: the
+	// proof for a volume that carries no tags, as the first open-local made them.
+	Proven bool
+}
+
+// kind is how volumes of one volumeType come and go.
+type kind interface {
+	// ensure makes the volume stand. What it returns beside the volume, if
+	// anything, is long work that must have ended before the volume may be handed
+	// out, and that may be begun again from its start.
+	ensure(ctx context.Context, spec Spec) (Volume, finish, error)
+	remove(ctx context.Context, r Removal) error
+}
+
+type finish func(ctx context.Context) error
+
+// Provisioner makes and removes the volumes of one node.
+type Provisioner struct {
+	kinds map[volume.Kind]kind
+	stop  context.Context //nolint:containedctx // ends when Close is called; work outlives calls
+
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+
+	mu   sync.Mutex // guards what follows
+	jobs map[string]*job
+}
+
+// job is what is under way for one volume.
+type job struct {
+	ctx    context.Context //nolint:containedctx // that of the work which outlives the call
+	cancel context.CancelFunc
+}
+
+// New returns a Provisioner that logs through the logger of ctx. It works until
+// Close is called, whatever becomes of ctx.
+func New(ctx context.Context, logical *Logical) *Provisioner {
+	stop, cancel := context.WithCancel(klog.NewContext(context.Background(), klog.FromContext(ctx)))
+	return &Provisioner{
+		kinds:  map[volume.Kind]kind{volume.LVM: logical},
+		stop:   stop,
+		cancel: cancel,
+		jobs:   map[string]*job{},
+	}
+}
+
+// Close gives up work that outlived its calls, and waits for it to end. What is
+// given up is begun again by the next call for its volume.
+func (p *Provisioner) Close() {
+	p.cancel()
+	p.work.Wait()
+}
+
+// Ensure makes spec's volume exist and returns it. Calling it again is free;
+// calling it with another size is ErrConflict. While one call is under way,
+// another for the same volume is ErrBusy.
+//
+// A block volume is zeroed. When ctx ends first, that goes on without the caller:
+// calls are ErrBusy until it has ended, and the next one finds the volume ready.
+// If the process ends first, the next call zeroes again from the start.
+func (p *Provisioner) Ensure(ctx context.Context, spec Spec) (Volume, error) {
+	kind, err := p.kind(spec.Kind)
+	if err != nil {
+		return Volume{}, err
+	}
+	if err := spec.validate(); err != nil {
+		return Volume{}, err
+	}
+	job, err := p.begin(spec.ID)
+	if err != nil {
+		return Volume{}, err
+	}
+	vol, rest, err := kind.ensure(ctx, spec)
+	if err != nil || rest == nil {
+		p.end(spec.ID, job)
+		return vol, err
+	}
+	done := make(chan error, 1)
+	p.work.Go(func() {
+		err := rest(job.ctx)
+		p.end(spec.ID, job)
+		done <- err
+	})
+	select {
+	case err := <-done:
+		return vol, err
+	case <-ctx.Done():
+		return Volume{}, fmt.Errorf("waiting for volume %s to be ready: %w", spec.ID, context.Cause(ctx))
+	}
+}
+
+// Remove makes the volume not exist. One that is gone already is a success. A
+// group that is missing is lvm.ErrGroupNotFound, because it may come back with the
+// volume in it. Zeroing that is still under way is given up, and Remove is ErrBusy
+// until it has ended.
+func (p *Provisioner) Remove(ctx context.Context, r Removal) error {
+	kind, err := p.kind(r.Kind)
+	if err != nil {
+		return err
+	}
+	if err := volume.ValidID(r.ID); err != nil {
+		return err
+	}
+	job, err := p.begin(r.ID)
+	if err != nil {
+		p.giveUp(r.ID)
+		return err
+	}
+	defer p.end(r.ID, job)
+	return kind.remove(ctx, r)
+}
+
+func (p *Provisioner) kind(name volume.Kind) (kind, error) {
+	kind, ok := p.kinds[name]
+	if !ok {
+		return nil, fmt.Errorf("%w volumeType %q: not served yet", volume.ErrInvalid, name)
+	}
+	return kind, nil
+}
+
+func (p *Provisioner) begin(id string) (*job, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, taken := p.jobs[id]; taken {
+		return nil, fmt.Errorf("volume %s: %w", id, ErrBusy)
+	}
+	ctx, cancel := context.WithCancel(p.stop)
+	p.jobs[id] = &job{ctx, cancel}
+	return p.jobs[id], nil
+}
+
+func (p *Provisioner) end(id string, j *job) {
+	j.cancel()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.jobs, id)
+}
+
+// giveUp cancels what outlived its call. A call itself has its own context.
+func (p *Provisioner) giveUp(id string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if job, ok := p.jobs[id]; ok {
+		job.cancel()
+	}
+}
