@@ -41,6 +41,6 @@ func root() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	cmd.AddCommand(vmCommand())
+	cmd.AddCommand(vmCommand(), buildCommand())
 	return cmd
 }

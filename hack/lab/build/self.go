@@ -84,12 +84,14 @@ func compile(ctx context.Context, c compilation) error {
 	}
 	defer os.RemoveAll(temp)
 	made := filepath.Join(temp, filepath.Base(out))
-	args := append([]string{"build", "-trimpath", "-buildvcs=false", "-o", made}, c.flags...)
+	args := append([]string{"build", "-buildvcs=false", "-o", made}, c.flags...)
 	if err := goRun(ctx, c.dir, append(args, c.pkg)...); err != nil {
 		return fmt.Errorf("building %s: %w", c.pkg, err)
 	}
 	return os.Rename(made, out)
 }
+
+var errNoGo = errors.New("the go command is missing: install Go 1.26 or later and put it on PATH")
 
 // goRun runs the go command in dir. Programs are static, because machines and
 // images have no C library of their own.
@@ -99,7 +101,7 @@ func goRun(ctx context.Context, dir string, args ...string) error {
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=", "GOOS=linux")
 	out, err := cmd.CombinedOutput()
 	if errors.Is(err, exec.ErrNotFound) {
-		return errors.New("the go command is missing: install Go 1.26 or later and put it on PATH")
+		return errNoGo
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
