@@ -253,9 +253,6 @@ func (f *Fake) lvchange(l line) (string, *failure) {
 		v.inactive = true
 		return "", nil
 	}
-	if problem := g.whole(); problem != nil {
-		return "", problem
-	}
 	v.tags = l.tags(v.tags)
 	return fmt.Sprintf("  Logical volume %s/%s changed.\n", g.name, v.name), nil
 }

@@ -62,6 +62,45 @@ func Examine(t *testing.T, fresh func(t *testing.T, size capacity.Bytes) Subject
 	}
 }
 
+// ExamineLoss checks what package lvm must do when an empty group of two physical
+// volumes of 32 MiB each loses one, device, because lose was called.
+func ExamineLoss(t *testing.T, of Subject, device string, lose func()) {
+	s, ctx := &subject{Subject: of, host: lvm.New(of.Runner)}, t.Context()
+	for _, pv := range s.group(t).PhysicalVolumes {
+		name := "safe"
+		if pv.Device == device {
+			name = "lost"
+		}
+		noError(t, s.host.CreateVolume(ctx, lvm.CreateVolume{Group: s.Group, Name: name, Size: mib, Devices: []string{pv.Device}}))
+	}
+	s.lvm(t, "lvchange", "--activate", "n", s.Group+"/lost")
+	lose()
+
+	g := s.group(t)
+	if !g.Partial || g.MissingPVs != 1 || g.Size != 64*mib || len(g.PhysicalVolumes) != 2 {
+		t.Errorf("the group is reported as %+v", g)
+	}
+	for _, pv := range g.PhysicalVolumes {
+		if pv.Missing != (pv.Device == "") || pv.Device == device {
+			t.Errorf("physical volume %+v", pv)
+		}
+	}
+	for name, want := range map[string]string{"safe": "", "lost": "partial"} {
+		if v := s.volume(t, name); v.Health != want {
+			t.Errorf("the health of volume %s is %q, want %q", name, v.Health, want)
+		}
+	}
+	wantError(t, s.host.CreateVolume(ctx, lvm.CreateVolume{Group: s.Group, Name: "new", Size: mib}), lvm.ErrPartial)
+	wantError(t, s.host.ExtendVolume(ctx, s.Group, "safe", 8*mib), lvm.ErrPartial)
+	wantError(t, s.host.ActivateVolume(ctx, s.Group, "lost"), lvm.ErrPartial)
+	// What concerns whole volumes alone goes on.
+	noError(t, s.host.ActivateVolume(ctx, s.Group, "safe"))
+	noError(t, s.host.ChangeTags(ctx, s.Group, "safe", []string{"a"}, nil))
+	noError(t, s.host.RemoveVolume(ctx, s.Group, "safe", "a"))
+	noError(t, s.host.RemoveVolume(ctx, s.Group, "lost"))
+	s.wantVolumes(t)
+}
+
 type subject struct {
 	Subject
 	counter *hostexec.Counter

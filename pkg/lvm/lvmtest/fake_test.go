@@ -18,6 +18,14 @@ func TestTheFakePassesTheExamination(t *testing.T) {
 	})
 }
 
+func TestTheFakePassesTheExaminationOfLoss(t *testing.T) {
+	f := NewFake()
+	f.AddDisk("/dev/a", 33*mib)
+	f.AddDisk("/dev/b", 33*mib)
+	noError(t, f.Host().CreateGroup(t.Context(), "share", []string{"/dev/a", "/dev/b"}))
+	ExamineLoss(t, Subject{Runner: f, Group: "share"}, "/dev/b", func() { f.Lose("/dev/b") })
+}
+
 func TestACrashBeforeACommandChangesNothingAndOneAfterItEverything(t *testing.T) {
 	crash := errors.New("power cut")
 	for name, tc := range map[string]struct {
