@@ -1,0 +1,46 @@
+package allocator
+
+import (
+	"fmt"
+
+	"github.com/open-local/open-local/pkg/capacity"
+)
+
+// A Misfit says why the claims of a pod have no place on a node. It speaks of the
+// first claim that found none, after the pickier and the larger had theirs.
+type Misfit struct {
+	Claim string // the claim's name; empty when the pod has no other
+	Group string // the group that came nearest; empty when none was eligible
+	Asked string // the group the claim insists on, if it does
+	Media capacity.Media
+	Wants capacity.Bytes // what the claim takes of Group
+	Free  capacity.Bytes // what Group has left for it
+	Size  capacity.Bytes // all that Group could ever give
+
+	Trouble string // why nothing new may be put in Group; empty when it is well
+	Final   bool   // true when it would not fit if all volumes of ours were gone
+}
+
+// Error returns a reason short enough for an event, with the numbers in it. Nodes
+// alike give the same words, so that the scheduler can count them.
+func (m *Misfit) Error() string {
+	wants := "wants " + m.Wants.String()
+	if m.Claim != "" {
+		wants += " more for " + m.Claim
+	}
+	switch {
+	case m.Trouble != "":
+		return fmt.Sprintf("vg %s: %s", m.Group, m.Trouble)
+	case m.Group != "" && m.Size < m.Wants:
+		return fmt.Sprintf("vg %s: %s, has %s in all", m.Group, wants, m.Size)
+	case m.Group != "":
+		return fmt.Sprintf("vg %s: %s, %s free", m.Group, wants, m.Free)
+	case m.Asked != "" && m.Media != "":
+		return fmt.Sprintf("no managed volume group %q on %s", m.Asked, m.Media)
+	case m.Asked != "":
+		return fmt.Sprintf("no managed volume group %q", m.Asked)
+	case m.Media != "":
+		return fmt.Sprintf("no managed volume group on %s", m.Media)
+	}
+	return "no managed volume group"
+}

@@ -1,0 +1,285 @@
+package allocator
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/open-local/open-local/pkg/capacity"
+	"github.com/open-local/open-local/pkg/volume"
+)
+
+// MaxSteps bounds the search for one node. Up to it the answer is exact: whenever
+// any way to place the claims exists, one is found. It is never reached with up to
+// 6 claims on 4 groups or 12 claims on 2. Beyond it a pod may be refused by a node
+// that could have held it; it is never placed where it does not fit.
+const MaxSteps = 10_000
+
+// A Planner places one set of claims on one node after another. It keeps what
+// does not depend on the node, and its working space, so that thousands of nodes
+// cost no memory. It is not for use by several goroutines at once.
+type Planner struct {
+	claims []volume.Claim
+	order  []int // of claims, the pickiest first
+	prefer Preference
+
+	// Working space, of the node being looked at.
+	groups []capacity.Group
+	empty  []capacity.Group // the same groups without volumes of ours
+	free   []capacity.Bytes // by group
+	extent []capacity.Bytes // by claim: the extent that cost was computed for
+	cost   []capacity.Bytes // by claim
+	choice []int            // by claim: its group
+	steps  int
+}
+
+// NewPlanner returns a Planner for the claims.
+func NewPlanner(claims []volume.Claim, prefer Preference) *Planner {
+	p := &Planner{
+		claims: claims,
+		order:  make([]int, len(claims)),
+		prefer: prefer,
+		extent: make([]capacity.Bytes, len(claims)),
+		cost:   make([]capacity.Bytes, len(claims)),
+		choice: make([]int, len(claims)),
+	}
+	for i := range claims {
+		p.order[i] = i
+		p.extent[i] = -1
+	}
+	slices.SortStableFunc(p.order, func(a, b int) int { return pickier(claims[a], claims[b]) })
+	return p
+}
+
+// pickier orders claims: those that insist on a group have no choice and go
+// first, then those that insist on a medium, then the larger.
+func pickier(a, b volume.Claim) int {
+	return cmp.Or(
+		-cmp.Compare(picks(a.Group), picks(b.Group)),
+		-cmp.Compare(picks(string(a.Media)), picks(string(b.Media))),
+		-cmp.Compare(a.Size, b.Size),
+	)
+}
+
+func picks(name string) int { return min(1, len(name)) }
+
+// Place appends the spots of all claims on the node, in the order of the claims,
+// to into and returns it. The only error is a *Misfit; into is then returned as it
+// came.
+func (p *Planner) Place(node capacity.Node, into []capacity.Spot) ([]capacity.Spot, error) {
+	p.groups = node.Groups
+	p.free = p.free[:0]
+	for i := range node.Groups {
+		p.free = append(p.free, node.Groups[i].Free)
+	}
+	if failed := p.greedy(); failed >= 0 {
+		misfit := p.explain(failed)
+		if !p.search() {
+			misfit.Final = misfit.Final || !p.fitsWhenEmpty()
+			return into, misfit
+		}
+	}
+	for i := range p.claims {
+		into = append(into, capacity.Spot{
+			Group:  p.groups[p.choice[i]].Name,
+			Size:   p.costIn(i, p.choice[i]),
+			Layout: p.claims[i].Layout,
+		})
+	}
+	return into, nil
+}
+
+// greedy gives every claim in turn the best group that still has room. It returns
+// the first claim without one, or -1. Nearly always this is the whole search, and
+// it is done for every node of the cluster.
+func (p *Planner) greedy() int {
+	for _, claim := range p.order {
+		c, best := &p.claims[claim], -1
+		var bestLeft, bestSize float64
+		for i := range p.groups {
+			g := &p.groups[i]
+			left := p.free[i] - p.costAt(claim, g.Extent)
+			if left < 0 || !eligible(c, g) || g.Trouble != "" {
+				continue
+			}
+			if best < 0 || p.better(float64(left)*bestSize, bestLeft*float64(g.Size)) {
+				best, bestLeft, bestSize = i, float64(left), float64(g.Size)
+			}
+		}
+		if best < 0 {
+			return claim
+		}
+		p.take(claim, best)
+	}
+	return -1
+}
+
+// better compares the shares of two groups that would be left, which the caller has
+// brought to one denominator. Of equals neither is better.
+func (p *Planner) better(left, than float64) bool {
+	if p.prefer == Spread {
+		return left > than
+	}
+	return left < than
+}
+
+// search tries every way to place the claims, the preferred ones first, within
+// MaxSteps.
+func (p *Planner) search() bool {
+	if len(p.claims) < 2 || len(p.groups) < 2 {
+		return false // greedy has seen all there is
+	}
+	var wants, free capacity.Bytes
+	for i := range p.claims {
+		wants += p.claims[i].Size
+	}
+	for group := range p.groups {
+		p.free[group] = p.groups[group].Free
+		free += p.free[group]
+	}
+	if wants > free {
+		return false // no need to try them all
+	}
+	p.steps = 0
+	return p.searchFrom(0)
+}
+
+func (p *Planner) searchFrom(level int) bool {
+	if level == len(p.order) {
+		return true
+	}
+	claim := p.order[level]
+	for _, group := range p.candidates(level) {
+		if p.steps++; p.steps > MaxSteps {
+			return false
+		}
+		p.take(claim, group)
+		if p.searchFrom(level + 1) {
+			return true
+		}
+		p.free[group] += p.costIn(claim, group)
+	}
+	return false
+}
+
+// candidates returns the groups worth trying for the claim at that level, the
+// preferred first. A claim just like the one before it goes into the same group or
+// a later one: the other way round was tried already.
+func (p *Planner) candidates(level int) []int {
+	claim, first := p.order[level], 0
+	if level > 0 {
+		if before := p.order[level-1]; alike(p.claims[claim], p.claims[before]) {
+			first = p.choice[before]
+		}
+	}
+	var found []int
+	for group := first; group < len(p.groups); group++ {
+		if p.fits(claim, group) {
+			found = append(found, group)
+		}
+	}
+	slices.SortStableFunc(found, func(a, b int) int {
+		left, than := p.left(claim, a)*float64(p.groups[b].Size), p.left(claim, b)*float64(p.groups[a].Size)
+		switch {
+		case p.better(left, than):
+			return -1
+		case p.better(than, left):
+			return 1
+		}
+		return 0
+	})
+	return found
+}
+
+// alike reports whether two claims can change places.
+func alike(a, b volume.Claim) bool {
+	return a.Size == b.Size && a.Group == b.Group && a.Media == b.Media && a.Layout == b.Layout
+}
+
+// fitsWhenEmpty reports whether the claims would fit if no volume of ours were on
+// the node.
+func (p *Planner) fitsWhenEmpty() bool {
+	p.empty = append(p.empty[:0], p.groups...)
+	for i := range p.empty {
+		p.empty[i].Free = p.empty[i].Size.Floor(p.empty[i].Extent)
+		p.free[i] = p.empty[i].Free
+	}
+	p.groups = p.empty
+	return p.greedy() < 0 || p.search()
+}
+
+// eligible reports whether the claim may lie in the group at all.
+func eligible(c *volume.Claim, g *capacity.Group) bool {
+	return (c.Group == "" || c.Group == g.Name) && (c.Media == "" || c.Media == g.Media)
+}
+
+func (p *Planner) fits(claim, group int) bool {
+	return p.groups[group].Trouble == "" && eligible(&p.claims[claim], &p.groups[group]) && p.left(claim, group) >= 0
+}
+
+func (p *Planner) take(claim, group int) {
+	p.free[group] -= p.costIn(claim, group)
+	p.choice[claim] = group
+}
+
+// left returns what the group would have left after taking the claim.
+func (p *Planner) left(claim, group int) float64 {
+	return float64(p.free[group] - p.costIn(claim, group))
+}
+
+// costIn returns what the claim takes of the group.
+func (p *Planner) costIn(claim, group int) capacity.Bytes {
+	return p.costAt(claim, p.groups[group].Extent)
+}
+
+// costAt returns what the claim takes in whole extents. Groups mostly have one
+// extent size, so the last answer mostly holds.
+func (p *Planner) costAt(claim int, extent capacity.Bytes) capacity.Bytes {
+	if extent != p.extent[claim] {
+		p.cost[claim] = p.claims[claim].Layout.Cost(p.claims[claim].Size, extent)
+		p.extent[claim] = extent
+	}
+	return p.cost[claim]
+}
+
+// explain says why the claim, at this point, has no group. It names the eligible
+// group with the most room.
+func (p *Planner) explain(claim int) *Misfit {
+	c := &p.claims[claim]
+	m := &Misfit{Asked: c.Group, Media: c.Media, Wants: c.Size, Final: true}
+	if len(p.claims) > 1 {
+		m.Claim = c.Name
+	}
+	nearest := -1
+	for group := range p.groups {
+		if !eligible(c, &p.groups[group]) {
+			continue
+		}
+		m.Final = m.Final && (p.groups[group].Trouble != "" || !p.holds(claim, group))
+		if nearest < 0 || p.nearer(claim, group, nearest) {
+			nearest = group
+		}
+	}
+	if nearest >= 0 {
+		g := &p.groups[nearest]
+		m.Group, m.Wants, m.Free, m.Size, m.Trouble = g.Name, p.costIn(claim, nearest), p.free[nearest], g.Size, g.Trouble
+	}
+	return m
+}
+
+// nearer reports whether group a came nearer to holding the claim than b: a group
+// in good order before one in trouble, then one that is large enough before one that
+// never could, then the one with more room.
+func (p *Planner) nearer(claim, a, b int) bool {
+	if wellA, wellB := p.groups[a].Trouble == "", p.groups[b].Trouble == ""; wellA != wellB {
+		return wellA
+	}
+	if holdsA, holdsB := p.holds(claim, a), p.holds(claim, b); holdsA != holdsB {
+		return holdsA
+	}
+	return p.free[a] > p.free[b]
+}
+
+// holds reports whether the group is large enough for the claim when empty.
+func (p *Planner) holds(claim, group int) bool {
+	return p.costIn(claim, group) <= p.groups[group].Size
+}
