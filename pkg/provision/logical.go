@@ -13,6 +13,7 @@ import (
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
+	"github.com/open-local/open-local/pkg/allocator"
 	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/lvm"
 	"github.com/open-local/open-local/pkg/volume"
@@ -57,9 +58,9 @@ type Logical struct {
 	Host    host
 	Devices devices
 	Managed managed
-	// Place chooses a group where nobody else did.
-	Place func(node capacity.Node, claims []volume.Claim) ([]capacity.Spot, error)
-	Clock clock.PassiveClock
+	// Prefer says which group is better where nobody else decided.
+	Prefer allocator.Preference
+	Clock  clock.PassiveClock
 
 	choosing sync.Mutex // held from choosing a group until the volume is in it
 }
@@ -155,9 +156,8 @@ func (l *Logical) choose(ctx context.Context, spec Spec, managed map[string]capa
 	node := nodeOf(report, managed)
 	group := spec.Group
 	if group == "" {
-		spots, err := l.Place(node, []volume.Claim{{
-			Volume: volume.NameOf(spec.ID), Name: spec.ID, Size: spec.Size, Group: spec.OnlyGroup, Layout: spec.Layout,
-		}})
+		claim := volume.Claim{Volume: volume.NameOf(spec.ID), Name: spec.ID, Size: spec.Size, Group: spec.OnlyGroup, Layout: spec.Layout}
+		spots, err := allocator.Place(node, []volume.Claim{claim}, l.Prefer)
 		if err != nil {
 			return "", fmt.Errorf("choosing a volume group for volume %s: %w: %w", spec.ID, lvm.ErrNoSpace, err)
 		}

@@ -1,0 +1,152 @@
+// Package provisiontest has a node for tests: the fake LVM with volume groups, the
+// device files that its volumes would have, and a Provisioner over both.
+package provisiontest
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"strings"
+	"sync"
+	"testing"
+
+	"k8s.io/utils/clock"
+
+	"github.com/open-local/open-local/pkg/allocator"
+	"github.com/open-local/open-local/pkg/capacity"
+	"github.com/open-local/open-local/pkg/hostexec"
+	"github.com/open-local/open-local/pkg/lvm"
+	"github.com/open-local/open-local/pkg/lvm/lvmtest"
+	"github.com/open-local/open-local/pkg/provision"
+)
+
+// Node is one node. Its fields may be replaced before New is called.
+type Node struct {
+	*lvmtest.Fake
+	*provision.Provisioner
+	Counter *hostexec.Counter // of every process the Provisioner starts
+	Devices *Devices
+	Groups  Managed
+
+	t testing.TB
+}
+
+// New returns a node with managed groups of the given sizes.
+func New(t testing.TB, groups map[string]capacity.Bytes) *Node {
+	t.Helper()
+	n := &Node{Fake: lvmtest.NewFake(), Groups: Managed{}, t: t}
+	for name, size := range groups {
+		n.AddGroup(name, "/dev/disk-"+name, size)
+		n.Groups[name] = size
+	}
+	n.Counter = hostexec.NewCounter(n.Fake)
+	n.Devices = &Devices{fake: n.Fake, zeroed: map[string]bool{}}
+	n.Restart()
+	t.Cleanup(func() { n.Close() })
+	return n
+}
+
+// Restart replaces the process that provisions; the disks stay as they are.
+func (n *Node) Restart() {
+	if n.Provisioner != nil {
+		n.Close()
+	}
+	n.Provisioner = provision.New(n.t.Context(), &provision.Logical{
+		Host: lvm.New(n.Counter), Devices: n.Devices, Managed: n.Groups, Prefer: allocator.Binpack, Clock: clock.RealClock{},
+	})
+}
+
+// Volumes returns "group/name" of every volume on the node, ordered.
+func (n *Node) Volumes() []string {
+	n.t.Helper()
+	report, err := n.Host().Report(context.Background())
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	var names []string
+	for _, group := range report.Groups {
+		for _, v := range group.Volumes {
+			names = append(names, group.Name+"/"+v.Name)
+		}
+	}
+	return names
+}
+
+// Volume returns one volume as LVM has it.
+func (n *Node) Volume(group, name string) lvm.Volume {
+	n.t.Helper()
+	v, err := n.Host().Volume(context.Background(), group, name)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return v
+}
+
+// Managed are the groups a node manages, and how much of each.
+type Managed map[string]capacity.Bytes
+
+// Managed returns m.
+func (m Managed) Managed() (map[string]capacity.Bytes, error) {
+	if m == nil {
+		return nil, provision.ErrNotReady
+	}
+	return m, nil
+}
+
+// Devices are the device files of the fake's active volumes.
+type Devices struct {
+	// Zeroing, when set, is called while a device is being zeroed.
+	Zeroing func(ctx context.Context, path string) error
+
+	fake   *lvmtest.Fake
+	mu     sync.Mutex // guards zeroed
+	zeroed map[string]bool
+}
+
+// volume returns the active volume whose device path is.
+func (d *Devices) volume(path string) (lvm.Volume, error) {
+	group, name, _ := strings.Cut(strings.TrimPrefix(path, "/dev/"), "/")
+	v, err := d.fake.Host().Volume(context.Background(), group, name)
+	if err != nil || !v.Active {
+		return lvm.Volume{}, fmt.Errorf("%s: %w", path, fs.ErrNotExist)
+	}
+	return v, nil
+}
+
+// Exists reports whether there is a device at path.
+func (d *Devices) Exists(path string) (bool, error) {
+	_, err := d.volume(path)
+	return err == nil, nil
+}
+
+// Size returns the size of the device at path.
+func (d *Devices) Size(path string) (capacity.Bytes, error) {
+	v, err := d.volume(path)
+	return v.Size, err
+}
+
+// Zero wipes the device at path.
+func (d *Devices) Zero(ctx context.Context, path string, progress func(done, size capacity.Bytes)) error {
+	v, err := d.volume(path)
+	if err != nil {
+		return err
+	}
+	if d.Zeroing != nil {
+		if err := d.Zeroing(ctx, path); err != nil {
+			return err
+		}
+	}
+	progress(v.Size, v.Size)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.zeroed[v.UUID] = true
+	return nil
+}
+
+// Zeroed reports whether the device at path shows nothing of former tenants.
+func (d *Devices) Zeroed(path string) bool {
+	v, err := d.volume(path)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return err == nil && d.zeroed[v.UUID]
+}
