@@ -108,12 +108,15 @@ func (p *planner) group(w want) {
 		return
 	}
 	blank, doubtful := p.blank(w)
-	switch {
-	case len(blank) == 0:
-	case exists:
+	switch known := slices.Contains(p.seen.Known, w.name); {
+	case exists && len(blank) > 0:
 		p.steps = append(p.steps, ExtendGroup{Group: w.name, Devices: blank})
+	case exists:
+	case doubtful && known:
+		p.problem(GroupMissing, w.name, "volume group %s was here and is not found; it is not made anew while a device of its list is missing or in doubt", w.name)
+	case len(blank) == 0:
 	case doubtful:
-		p.problem(GroupMissing, w.name, "volume group %s was not made from %s: it, or another with its name, may return with the devices that are in doubt",
+		p.problem(GroupMissing, w.name, "volume group %s was not made from %s: a group of that name may return with the devices that are in doubt",
 			w.name, strings.Join(blank, ", "))
 	default:
 		p.steps = append(p.steps, CreateGroup{Group: w.name, Devices: blank})

@@ -135,6 +135,16 @@ func TestMake(t *testing.T) {
 			seen: node(nil, blank("/dev/vdc"), known("pool")),
 			want: []string{"GroupsReady DeviceMissing /dev/vdx", "GroupsReady GroupMissing pool"},
 		},
+		"a group that was here is missed though none of its devices is there": {
+			spec: spec(wanted("pool", "/dev/vdc", "/dev/vdx")),
+			seen: node(nil, known("pool")),
+			want: []string{"GroupsReady DeviceMissing /dev/vdc", "GroupsReady DeviceMissing /dev/vdx", "GroupsReady GroupMissing pool"},
+		},
+		"a lone orphan is one problem, not two": {
+			spec: spec(wanted("pool", "/dev/vdc")),
+			seen: node(nil, orphan("/dev/vdc")),
+			want: []string{"GroupsReady OrphanPhysicalVolume /dev/vdc"},
+		},
 		"a group that was here is made anew when every device is there and blank": {
 			spec:  spec(wanted("pool", "/dev/vdc", "/dev/vdd")),
 			seen:  node(nil, blank("/dev/vdc", "/dev/vdd"), known("pool")),
