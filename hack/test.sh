@@ -1,0 +1,102 @@
+#!/bin/bash
+# Runs the tests: unit, lvm or e2e, or all of them, side by side where they do
+# not wait for each other. A part that fails does not keep the others from
+# running. The last lines are what each part found and how long it took.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+exec </dev/null
+root=$PWD out=$PWD/_output/test lab=$PWD/_output/bin/lab
+mkdir -p "$out" "$root/_output/bin"
+
+# What needs neither root nor a cluster.
+unit() {
+	need cc gcc libc6-dev || return # the race detector is linked by it
+	local failed=0
+	go test -race ./... || failed=1
+	# These two look at files outside of their modules, which the cache of go test does not.
+	(cd hack/chart && go test -count=1 ./...) || failed=1
+	(cd hack/lab && go test -count=1 ./...) || failed=1
+	return $failed
+}
+
+# The packages with tests that carry the tag root, each in a machine of its own
+# with blank disks.
+lvm() {
+	build_lab || return
+	local failed=0 package test
+	for package in $(grep -rl --include='*_test.go' '^//go:build root' pkg | xargs -r dirname | sort -u); do
+		test=$out/${package//\//_}.test
+		echo "=== $package on real LVM"
+		go test -c -tags root -o "$test" "./$package" &&
+			(cd "$package" && "$lab" vm --disks 4x1G --scsi-debug 2 --timeout 15m -- "$test" -test.v -test.timeout 14m) &&
+			echo "ok  	$package (root)" || { echo "FAIL	$package (root)"; failed=1; }
+	done
+	return $failed
+}
+
+# The cases on a real cluster.
+e2e() {
+	build_lab && go run ./hack/image -output _output/image/open-local.tar || return
+	(cd hack/lab && go test -tags e2e -count=1 -v -timeout 45m ./e2e)
+}
+
+# The programs of the lab's cluster. They are kept outside of the repository.
+programs() { build_lab && "$lab" build; }
+
+build_lab() { go build -C hack/lab -o "$lab" .; }
+
+# need PROGRAM PACKAGE... installs Debian packages where a program is missing.
+need() {
+	command -v "$1" >/dev/null && return
+	shift
+	if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+		{ apt-get update -q && apt-get install -qy --no-install-recommends "$@"; } >"$out/apt.log" 2>&1 && return
+		cat "$out/apt.log"
+	fi
+	echo "install the Debian packages $*, or what your system has in their place"
+	return 1
+}
+
+# part NAME runs one of the above and keeps what it said, and how it ended.
+part() {
+	local began=$SECONDS status=ok
+	"$1" 2>&1 | tee "$out/$1.log" || status=FAILED
+	echo "$1 $status $((SECONDS - began))" >"$out/$1.end"
+}
+
+# sum tells how the parts ended. The lines of go test speak for themselves.
+sum() {
+	local name status seconds failed=0
+	echo; echo "━━ what was found ━━"
+	for part; do
+		[ "$part" = programs ] || grep -hE '^(ok  |FAIL|panic:|\s*--- FAIL|    --- PASS: TestOpenLocal/)' "$out/$part.log"
+	done
+	echo
+	for part; do
+		read -r name status seconds <"$out/$part.end"
+		[ "$status" = ok ] || failed=1
+		printf '%-9s %-7s %dm%02ds\n' "$name" "$status" $((seconds / 60)) $((seconds % 60))
+	done
+	return $failed
+}
+
+rm -f "$out"/*.end
+case ${1-} in
+unit | lvm | e2e)
+	part "$1"
+	sum "$1"
+	;;
+all)
+	part programs & # the longest to build from nothing; the unit tests do not need it
+	part unit
+	wait
+	part lvm
+	part e2e
+	sum programs unit lvm e2e
+	printf '%-9s %-7s %dm%02ds\n' together '' $((SECONDS / 60)) $((SECONDS % 60))
+	;;
+*)
+	echo "usage: hack/test.sh unit|lvm|e2e|all" >&2
+	exit 2
+	;;
+esac
