@@ -1,6 +1,7 @@
-// Package devfile reaches the block devices of the host by their files, without
-// starting a program: whether a device is there, its number, its size, and filling
-// it with zeros. It does not know what is on a device or whose it is.
+// Package devfile reaches the block devices of the host, and the paths they are
+// handed out at, by their files and without starting a program: whether a device is
+// there, its number, its size, which one is mounted where, and filling it with
+// zeros. It does not know what is on a device or whose it is.
 package devfile
 
 import (
@@ -78,20 +79,80 @@ func (r Root) Exists(path string) (bool, error) {
 	return false, err
 }
 
-// Number returns the device number of the block device at path.
-func (r Root) Number(path string) (uint64, error) {
+// A File is what is at a path.
+type File struct {
+	// FileSystem is the number of the device that the file lies on. For a directory
+	// on which a file system of a block device is mounted, it is that device's.
+	FileSystem uint64
+	// Device is the number of the block device that the file stands for, or 0.
+	Device uint64
+	Dir    bool
+}
+
+// Look returns what is at path, behind symbolic links.
+func (r Root) Look(path string) (File, error) {
 	resolved, err := r.Resolve(path)
 	if err != nil {
-		return 0, err
+		return File{}, err
 	}
 	var stat unix.Stat_t
 	if err := unix.Stat(resolved, &stat); err != nil {
-		return 0, &fs.PathError{Op: "stat", Path: resolved, Err: err}
+		return File{}, &fs.PathError{Op: "stat", Path: resolved, Err: err}
 	}
-	if stat.Mode&unix.S_IFMT != unix.S_IFBLK {
-		return 0, fmt.Errorf("%s is not a block device", resolved)
+	file := File{FileSystem: stat.Dev, Dir: stat.Mode&unix.S_IFMT == unix.S_IFDIR}
+	if stat.Mode&unix.S_IFMT == unix.S_IFBLK {
+		file.Device = stat.Rdev
 	}
-	return stat.Rdev, nil
+	return file, nil
+}
+
+// Alive reports whether the kernel still has the block device of that number. A
+// file system can stay mounted, and look well, after its device is gone.
+func (r Root) Alive(number uint64) bool {
+	_, err := os.Stat(filepath.Join(string(r), "sys/dev/block", fmt.Sprintf("%d:%d", unix.Major(number), unix.Minor(number))))
+	return err == nil
+}
+
+// MakeDir makes a directory, and its parents, unless they are there.
+func (r Root) MakeDir(path string) error {
+	resolved, err := r.Resolve(path)
+	if err != nil {
+		return err
+	}
+	return os.MkdirAll(resolved, 0o750)
+}
+
+// MakeFile makes an empty file, and the directories above it, unless there is
+// something at path.
+func (r Root) MakeFile(path string) error {
+	resolved, err := r.Resolve(path)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(resolved), 0o750); err != nil {
+		return err
+	}
+	file, err := os.OpenFile(resolved, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return file.Close()
+}
+
+// Remove removes a file or an empty directory, if it is there. It never removes
+// what is in a directory.
+func (r Root) Remove(path string) error {
+	resolved, err := r.Resolve(path)
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(resolved); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // Size returns the size of the device at path.

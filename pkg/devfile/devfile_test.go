@@ -67,16 +67,44 @@ func TestExistsSeesALinkToNowhere(t *testing.T) {
 	}
 }
 
-func TestNumberIsOnlyForBlockDevices(t *testing.T) {
-	root := t.TempDir()
-	if err := os.WriteFile(filepath.Join(root, "file"), nil, 0o600); err != nil {
+func TestLookTellsFilesFromDirectoriesAndNothing(t *testing.T) {
+	root := Root(t.TempDir())
+	if err := errors.Join(root.MakeFile("/a/b/file"), root.MakeFile("/a/b/file"), root.MakeDir("/a/dir"), root.MakeDir("/a/dir")); err != nil {
 		t.Fatal(err)
 	}
-	if number, err := Root(root).Number("/file"); err == nil {
-		t.Errorf("a file has the device number %d", number)
+	file, err := root.Look("/a/b/file")
+	if err != nil || file.Dir || file.Device != 0 {
+		t.Errorf("a file is %+v, %v", file, err)
 	}
-	if _, err := Root(root).Number("/none"); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("got %v for a device that is not there, want ErrNotExist", err)
+	dir, err := root.Look("/a/dir")
+	if err != nil || !dir.Dir || dir.FileSystem != file.FileSystem {
+		t.Errorf("a directory beside %+v is %+v, %v", file, dir, err)
+	}
+	if _, err := root.Look("/none"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v for what is not there, want ErrNotExist", err)
+	}
+}
+
+func TestRemoveNeverTakesWhatIsInside(t *testing.T) {
+	root := Root(t.TempDir())
+	if err := root.MakeFile("/dir/file"); err != nil {
+		t.Fatal(err)
+	}
+	if err := root.Remove("/dir"); err == nil {
+		t.Error("a directory with a file in it was removed")
+	}
+	if err := errors.Join(root.Remove("/dir/file"), root.Remove("/dir"), root.Remove("/dir"), root.Remove("/none/at/all")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestOnlyRealDevicesAreAlive(t *testing.T) {
+	root := Root(t.TempDir())
+	if err := root.MakeDir("/sys/dev/block/253:7"); err != nil {
+		t.Fatal(err)
+	}
+	if !root.Alive(unix.Mkdev(253, 7)) || root.Alive(unix.Mkdev(253, 300)) {
+		t.Error("253:7 is there and 253:300 is not")
 	}
 }
 
@@ -138,5 +166,18 @@ func TestZeroStopsWhenItsContextEnds(t *testing.T) {
 	err := root.Zero(ctx, "/device", func(done, _ capacity.Bytes) { t.Errorf("%s were zeroed", done) })
 	if !errors.Is(err, context.Canceled) {
 		t.Fatalf("got %v, want Canceled", err)
+	}
+}
+
+func TestUsageAddsUp(t *testing.T) {
+	usage, err := Root(t.TempDir()).Usage("/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if usage.Total <= 0 || usage.Used < 0 || usage.Available < 0 || usage.Used+usage.Available > usage.Total || usage.UsedInodes+usage.FreeInodes != usage.TotalInodes {
+		t.Errorf("usage does not add up: %+v", usage)
+	}
+	if _, err := Root(t.TempDir()).Usage("/none"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v for what is not there, want ErrNotExist", err)
 	}
 }

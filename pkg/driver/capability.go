@@ -1,0 +1,108 @@
+package driver
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+
+	"github.com/open-local/open-local/pkg/capacity"
+	"github.com/open-local/open-local/pkg/volume"
+)
+
+// access is how a volume is to be used.
+type access struct {
+	block    bool
+	readOnly bool // whoever uses it
+	fsType   string
+	options  []string // of mount(8)
+}
+
+// modes are the ways to use a volume that one node can offer, and whether they
+// only read.
+var modes = map[csi.VolumeCapability_AccessMode_Mode]bool{
+	csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER:        false,
+	csi.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER: false,
+	csi.VolumeCapability_AccessMode_SINGLE_NODE_MULTI_WRITER:  false,
+	csi.VolumeCapability_AccessMode_SINGLE_NODE_READER_ONLY:   true,
+}
+
+// smallest is what a file system needs at least, in bytes, where that is more than
+// one extent.
+var smallest = map[string]capacity.Bytes{
+	volume.XFS: 300 * capacity.MiB, // mkfs.xfs since xfsprogs 5.19
+}
+
+// parseAccess reads one capability. Every error is volume.ErrInvalid.
+func parseAccess(capability *csi.VolumeCapability) (access, error) {
+	if capability == nil {
+		return access{}, fmt.Errorf("%w request: the volume capability is missing", volume.ErrInvalid)
+	}
+	mode := capability.GetAccessMode().GetMode()
+	readOnly, known := modes[mode]
+	if !known {
+		return access{}, fmt.Errorf("%w access mode %s: a local volume can be used on one node at a time", volume.ErrInvalid, mode)
+	}
+	switch {
+	case capability.GetBlock() != nil:
+		return access{block: true, readOnly: readOnly}, nil
+	case capability.GetMount() == nil:
+		return access{}, fmt.Errorf("%w volume capability: neither mount nor block", volume.ErrInvalid)
+	}
+	mount := capability.GetMount()
+	if mount.GetVolumeMountGroup() != "" {
+		return access{}, fmt.Errorf("%w volume capability: kubelet sets the group of files, the driver does not", volume.ErrInvalid)
+	}
+	fsType := mount.GetFsType()
+	if fsType == "" {
+		fsType = volume.DefaultFS
+	}
+	if err := volume.ValidFSType(fsType); err != nil {
+		return access{}, fmt.Errorf("%w file system type: %w", volume.ErrInvalid, err)
+	}
+	return access{readOnly: readOnly, fsType: fsType, options: slices.Clone(mount.GetMountFlags())}, nil
+}
+
+// parseAccesses reads all the ways in which one volume is to be used. They must
+// agree on whether it is a device or a file system, and on which.
+func parseAccesses(capabilities []*csi.VolumeCapability) (access, error) {
+	if len(capabilities) == 0 {
+		return access{}, fmt.Errorf("%w request: the volume capabilities are missing", volume.ErrInvalid)
+	}
+	var first access
+	for i, capability := range capabilities {
+		a, err := parseAccess(capability)
+		switch {
+		case err != nil:
+			return access{}, err
+		case i == 0:
+			first = a
+		case a.block != first.block || a.fsType != first.fsType:
+			return access{}, fmt.Errorf("%w volume capabilities: one volume cannot be both %s and %s", volume.ErrInvalid, first, a)
+		}
+	}
+	return first, nil
+}
+
+// String says what a volume is to be.
+func (a access) String() string {
+	if a.block {
+		return "a block device"
+	}
+	return a.fsType
+}
+
+// parseParameters reads the parameters of a StorageClass and refuses what is asked
+// and cannot be given yet: a limit that is not applied would be worse than none.
+func parseParameters(parameters map[string]string) (volume.Parameters, error) {
+	p, err := volume.ParseParameters(parameters)
+	switch {
+	case err != nil:
+		return p, err
+	case p.Kind != volume.LVM:
+		return p, fmt.Errorf("%w parameter %q: volumes of type %s are not served yet", volume.ErrInvalid, "volumeType", p.Kind)
+	case p.IOPS > 0 || p.BPS > 0:
+		return p, fmt.Errorf("%w parameters: limits of iops and bps cannot be applied yet", volume.ErrInvalid)
+	}
+	return p, nil
+}

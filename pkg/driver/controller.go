@@ -1,0 +1,223 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/open-local/open-local/pkg/allocator"
+	"github.com/open-local/open-local/pkg/capacity"
+	"github.com/open-local/open-local/pkg/provision"
+	"github.com/open-local/open-local/pkg/volume"
+)
+
+// directory knows where volumes are. What is remembered counts at once; the rest
+// follows from what the cluster reports.
+type directory interface {
+	// Find returns where the volume is. ErrNoVolume says that it does not exist,
+	// ErrNodeUnavailable that this cannot be told now.
+	Find(id string) (Place, error)
+	Remember(id string, place Place)
+	Forget(id string)
+	// Volumes returns all there are, by their handles.
+	Volumes() map[string]Place
+}
+
+// nodes knows the nodes of the cluster and reaches them.
+type nodes interface {
+	// Nodes returns what each node that can be reached still has to give, ordered
+	// by name.
+	Nodes() []capacity.Node
+	// Connect returns the node, or ErrNodeUnavailable.
+	Connect(name string) (RemoteNode, error)
+}
+
+// RemoteNode makes and removes volumes on one node, as provision.Provisioner does.
+type RemoteNode interface {
+	Ensure(ctx context.Context, spec provision.Spec) (provision.Volume, error)
+	Remove(ctx context.Context, r provision.Removal) error
+}
+
+// A Reservation is what the scheduler is asked: the claim shall lie on that node.
+type Reservation struct {
+	Namespace, Claim string
+	Node             string
+	Kind             volume.Kind
+	Group            string // the only one that will do; empty means any
+}
+
+// reserver asks the scheduler in which group of the node a claim was placed.
+// Errors: ErrNoRoom, ErrUndecided.
+type reserver interface {
+	Reserve(ctx context.Context, r Reservation) (group string, err error)
+}
+
+// ControllerOptions configures a Controller. All but Reserver must be set.
+type ControllerOptions struct {
+	Directory directory
+	Nodes     nodes
+	// Reserver is nil where no scheduler extender runs; nodes then choose groups.
+	Reserver reserver
+	Prefer   allocator.Preference
+	Driver   string // the driver's name, for tags
+	Cluster  string // the cluster's identity, for tags
+}
+
+// Controller answers the calls of csi-provisioner.
+type Controller struct {
+	csi.UnimplementedControllerServer
+	o ControllerOptions
+}
+
+// NewController returns a Controller.
+func NewController(o ControllerOptions) *Controller { return &Controller{o: o} }
+
+// CreateVolume implements csi.ControllerServer.
+func (c *Controller) CreateVolume(ctx context.Context, req *csi.CreateVolumeRequest) (*csi.CreateVolumeResponse, error) {
+	w, err := parseCreate(req)
+	if err != nil {
+		return nil, err
+	}
+	place, err := c.create(ctx, w)
+	if err != nil {
+		return nil, err
+	}
+	c.o.Directory.Remember(w.id, place)
+	return &csi.CreateVolumeResponse{Volume: describe(w.id, place)}, nil
+}
+
+// DeleteVolume implements csi.ControllerServer.
+func (c *Controller) DeleteVolume(ctx context.Context, req *csi.DeleteVolumeRequest) (*csi.DeleteVolumeResponse, error) {
+	if err := volume.ValidID(req.GetVolumeId()); err != nil {
+		return nil, err
+	}
+	place, err := c.o.Directory.Find(req.GetVolumeId())
+	if errors.Is(err, ErrNoVolume) {
+		return &csi.DeleteVolumeResponse{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := c.remove(ctx, req.GetVolumeId(), place); err != nil {
+		return nil, err
+	}
+	return &csi.DeleteVolumeResponse{}, nil
+}
+
+func (c *Controller) remove(ctx context.Context, id string, place Place) error {
+	node, err := c.o.Nodes.Connect(place.Node)
+	if err != nil {
+		return err
+	}
+	if err := node.Remove(ctx, provision.Removal{ID: id, Kind: place.Kind, Group: place.Group, Proven: place.Proven}); err != nil {
+		return fmt.Errorf("removing volume %s from node %s: %w", id, place.Node, err)
+	}
+	c.o.Directory.Forget(id)
+	return nil
+}
+
+// describe says of a volume what its PersistentVolume will remember.
+func describe(id string, place Place) *csi.Volume {
+	return &csi.Volume{
+		VolumeId:           id,
+		CapacityBytes:      int64(place.Size),
+		VolumeContext:      volume.Context{Kind: place.Kind, Group: place.Group}.Attributes(),
+		AccessibleTopology: []*csi.Topology{topologyOf(place.Node)},
+	}
+}
+
+func topologyOf(node string) *csi.Topology {
+	return &csi.Topology{Segments: map[string]string{volume.TopologyKey: node}}
+}
+
+// ValidateVolumeCapabilities implements csi.ControllerServer.
+func (c *Controller) ValidateVolumeCapabilities(_ context.Context, req *csi.ValidateVolumeCapabilitiesRequest) (*csi.ValidateVolumeCapabilitiesResponse, error) {
+	if err := volume.ValidID(req.GetVolumeId()); err != nil {
+		return nil, err
+	}
+	if len(req.GetVolumeCapabilities()) == 0 {
+		return nil, fmt.Errorf("%w request: the volume capabilities are missing", volume.ErrInvalid)
+	}
+	if _, err := c.o.Directory.Find(req.GetVolumeId()); err != nil {
+		return nil, err
+	}
+	_, err := parseAccesses(req.GetVolumeCapabilities())
+	if err == nil && len(req.GetParameters()) > 0 {
+		_, err = parseParameters(req.GetParameters())
+	}
+	if err != nil {
+		// The volume is there and the question was understood: the answer is no.
+		return &csi.ValidateVolumeCapabilitiesResponse{Message: err.Error()}, nil //nolint:nilerr // see above
+	}
+	return &csi.ValidateVolumeCapabilitiesResponse{Confirmed: &csi.ValidateVolumeCapabilitiesResponse_Confirmed{
+		VolumeContext:      req.GetVolumeContext(),
+		VolumeCapabilities: req.GetVolumeCapabilities(),
+		Parameters:         req.GetParameters(),
+	}}, nil
+}
+
+// GetCapacity implements csi.ControllerServer, from memory.
+func (c *Controller) GetCapacity(_ context.Context, req *csi.GetCapacityRequest) (*csi.GetCapacityResponse, error) {
+	p := volume.Parameters{Kind: volume.LVM}
+	if len(req.GetParameters()) > 0 {
+		var err error
+		if p, err = parseParameters(req.GetParameters()); err != nil {
+			return nil, err
+		}
+	}
+	node, limited := req.GetAccessibleTopology().GetSegments()[volume.TopologyKey]
+	var available, largest capacity.Bytes
+	for _, n := range c.o.Nodes.Nodes() {
+		if limited && n.Name != node {
+			continue
+		}
+		for _, group := range n.Groups {
+			if group.Trouble == "" && (p.Group == "" || p.Group == group.Name) && (p.Media == "" || string(p.Media) == string(group.Media)) {
+				available += group.Free
+				largest = max(largest, group.Free)
+			}
+		}
+	}
+	if req.GetVolumeCapabilities() != nil {
+		if _, err := parseAccesses(req.GetVolumeCapabilities()); err != nil {
+			available, largest = 0, 0
+		}
+	}
+	return &csi.GetCapacityResponse{AvailableCapacity: int64(available), MaximumVolumeSize: wrapperspb.Int64(int64(largest))}, nil
+}
+
+// tokenPrefix begins the tokens of ListVolumes. What follows is the last volume of
+// the page before, so volumes may come and go between two pages.
+const tokenPrefix = "after:"
+
+// ListVolumes implements csi.ControllerServer.
+func (c *Controller) ListVolumes(_ context.Context, req *csi.ListVolumesRequest) (*csi.ListVolumesResponse, error) {
+	if req.GetMaxEntries() < 0 {
+		return nil, fmt.Errorf("%w request: %d entries at most", volume.ErrInvalid, req.GetMaxEntries())
+	}
+	after, given := strings.CutPrefix(req.GetStartingToken(), tokenPrefix)
+	if req.GetStartingToken() != "" && !given {
+		return nil, fmt.Errorf("listing volumes: %w: %q", errBadToken, req.GetStartingToken())
+	}
+	return listVolumes(c.o.Directory.Volumes(), after, int(req.GetMaxEntries())), nil
+}
+
+// ControllerGetCapabilities implements csi.ControllerServer.
+func (c *Controller) ControllerGetCapabilities(context.Context, *csi.ControllerGetCapabilitiesRequest) (*csi.ControllerGetCapabilitiesResponse, error) {
+	resp := &csi.ControllerGetCapabilitiesResponse{}
+	for _, capability := range []csi.ControllerServiceCapability_RPC_Type{
+		csi.ControllerServiceCapability_RPC_CREATE_DELETE_VOLUME,
+		csi.ControllerServiceCapability_RPC_LIST_VOLUMES,
+		csi.ControllerServiceCapability_RPC_GET_CAPACITY,
+		csi.ControllerServiceCapability_RPC_SINGLE_NODE_MULTI_WRITER,
+	} {
+		resp.Capabilities = append(resp.Capabilities, &csi.ControllerServiceCapability{
+			Type: &csi.ControllerServiceCapability_Rpc{Rpc: &csi.ControllerServiceCapability_RPC{Type: capability}},
+		})
+	}
+	return resp, nil
+}

@@ -1,0 +1,218 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+
+	"github.com/open-local/open-local/pkg/allocator"
+	"github.com/open-local/open-local/pkg/capacity"
+	"github.com/open-local/open-local/pkg/lvm"
+	"github.com/open-local/open-local/pkg/provision"
+	"github.com/open-local/open-local/pkg/volume"
+)
+
+// defaultSize is the size of a volume for which none is asked.
+const defaultSize = capacity.GiB
+
+// Keys that csi-provisioner adds with --extra-create-metadata.
+const (
+	keyClaim     = "csi.storage.k8s.io/pvc/name"
+	keyNamespace = "csi.storage.k8s.io/pvc/namespace"
+)
+
+// wanted is a CreateVolumeRequest, parsed.
+type wanted struct {
+	id               string
+	access           access
+	parameters       volume.Parameters
+	size, limit      capacity.Bytes
+	namespace, claim string
+	nodes            []string // where it may lie, the best first; empty means anywhere
+}
+
+// parseCreate reads a request. Every error is volume.ErrInvalid or
+// provision.ErrOutOfRange.
+func parseCreate(req *csi.CreateVolumeRequest) (wanted, error) {
+	w := wanted{id: req.GetName(), claim: req.GetParameters()[keyClaim], namespace: req.GetParameters()[keyNamespace]}
+	if err := volume.ValidID(w.id); err != nil {
+		return w, err
+	}
+	var err error
+	if w.access, err = parseAccesses(req.GetVolumeCapabilities()); err != nil {
+		return w, err
+	}
+	if w.parameters, err = parseParameters(req.GetParameters()); err != nil {
+		return w, err
+	}
+	switch {
+	case req.GetVolumeContentSource() != nil:
+		return w, fmt.Errorf("%w volume %s: volumes cannot be made from snapshots or other volumes yet", volume.ErrInvalid, w.id)
+	case len(req.GetMutableParameters()) > 0:
+		return w, fmt.Errorf("%w volume %s: a VolumeAttributesClass cannot be applied", volume.ErrInvalid, w.id)
+	}
+	if w.size, w.limit, err = parseRange(req.GetCapacityRange(), w.access); err != nil {
+		return w, fmt.Errorf("volume %s: %w", w.id, err)
+	}
+	w.nodes, err = parseTopology(req.GetAccessibilityRequirements())
+	return w, err
+}
+
+func parseRange(r *csi.CapacityRange, a access) (size, limit capacity.Bytes, err error) {
+	size, limit = capacity.Bytes(r.GetRequiredBytes()), capacity.Bytes(r.GetLimitBytes())
+	switch {
+	case size < 0, limit < 0, limit > 0 && size > limit:
+		return 0, 0, fmt.Errorf("%w capacity range: at least %s, at most %s", volume.ErrInvalid, size, limit)
+	case size == 0 && limit > 0:
+		size = min(defaultSize, limit)
+	case size == 0:
+		size = defaultSize
+	}
+	if least := smallest[a.fsType]; size < least {
+		return 0, 0, fmt.Errorf("%w: %s asked, %s needs at least %s", provision.ErrOutOfRange, size, a.fsType, least)
+	}
+	return size, limit, nil
+}
+
+// parseTopology returns the nodes that r names, the preferred ones first.
+func parseTopology(r *csi.TopologyRequirement) ([]string, error) {
+	var names []string
+	for _, topology := range append(slices.Clone(r.GetPreferred()), r.GetRequisite()...) {
+		name, ok := topology.GetSegments()[volume.TopologyKey]
+		if !ok || name == "" {
+			return nil, fmt.Errorf("%w topology %v: no %s", volume.ErrInvalid, topology.GetSegments(), volume.TopologyKey)
+		}
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
+// create makes the volume where it was decided to lie, or on the first node that
+// has room if any will do.
+func (c *Controller) create(ctx context.Context, w wanted) (Place, error) {
+	at, err := c.o.Directory.Find(w.id)
+	switch {
+	case err == nil && w.parameters.Group != "" && w.parameters.Group != at.Group:
+		return Place{}, fmt.Errorf("volume %s: it lies in volume group %s and only %s will do: %w", w.id, at.Group, w.parameters.Group, provision.ErrConflict)
+	case err == nil && (len(w.nodes) == 0 || slices.Contains(w.nodes, at.Node)):
+		return c.createOn(ctx, w, at.Node, at.Group)
+	case err == nil:
+		err = c.undo(ctx, w, at)
+	case errors.Is(err, ErrNoVolume):
+		err = nil
+	}
+	if err != nil {
+		return Place{}, err
+	}
+	if len(w.nodes) == 1 {
+		return c.placeOn(ctx, w, w.nodes[0])
+	}
+	return c.placeSomewhere(ctx, w)
+}
+
+// undo removes a volume that an earlier attempt made on a node where it cannot
+// stay. Nobody has used it: it would have a PersistentVolume.
+func (c *Controller) undo(ctx context.Context, w wanted, at Place) error {
+	if at.Proven {
+		return fmt.Errorf("volume %s: it lies on node %s, which is none of %q: %w", w.id, at.Node, w.nodes, provision.ErrConflict)
+	}
+	if err := c.remove(ctx, w.id, at); err != nil {
+		return fmt.Errorf("undoing an earlier attempt: %w", err)
+	}
+	return nil
+}
+
+// noRoom reports whether err is a refusal after which nothing is left on the node.
+func noRoom(err error) bool {
+	return errors.Is(err, ErrNoRoom) || errors.Is(err, lvm.ErrNoSpace) || errors.Is(err, provision.ErrUnmanaged)
+}
+
+// placeSomewhere tries the nodes that seem to have room, one after another. It
+// goes on to the next only when the last has certainly made nothing.
+func (c *Controller) placeSomewhere(ctx context.Context, w wanted) (Place, error) {
+	refusal := fmt.Errorf("volume %s of %s: no node has room: %w", w.id, w.size, ErrNoRoom)
+	for _, name := range c.withRoom(w) {
+		place, err := c.placeOn(ctx, w, name)
+		if err == nil || !noRoom(err) {
+			return place, err
+		}
+		refusal = fmt.Errorf("volume %s of %s: no node has room; the last said: %w", w.id, w.size, err)
+	}
+	return Place{}, refusal
+}
+
+// claims returns w as it is placed.
+func (w wanted) claims() []volume.Claim {
+	return []volume.Claim{{
+		Volume: volume.NameOf(w.id), Name: w.id, Size: w.size, Group: w.parameters.Group, Media: w.parameters.Media, Layout: w.parameters.Layout,
+	}}
+}
+
+// withRoom returns the nodes on which w may lie and that seem to have room for it.
+func (c *Controller) withRoom(w wanted) []string {
+	claim := w.claims()
+	var names []string
+	for _, node := range c.o.Nodes.Nodes() {
+		if len(w.nodes) > 0 && !slices.Contains(w.nodes, node.Name) {
+			continue
+		}
+		if _, err := allocator.Place(node, claim, c.o.Prefer); err == nil {
+			names = append(names, node.Name)
+		}
+	}
+	slices.SortStableFunc(names, func(a, b string) int { return slices.Index(w.nodes, a) - slices.Index(w.nodes, b) })
+	return names
+}
+
+// placeOn makes the volume on the node, in the group that the scheduler names.
+func (c *Controller) placeOn(ctx context.Context, w wanted, node string) (Place, error) {
+	group, err := c.groupOn(ctx, w, node)
+	if err != nil {
+		return Place{}, fmt.Errorf("volume %s on node %s: %w", w.id, node, err)
+	}
+	return c.createOn(ctx, w, node, group)
+}
+
+// groupOn returns the group on the node, or "" when the node chooses.
+func (c *Controller) groupOn(ctx context.Context, w wanted, node string) (string, error) {
+	switch {
+	case c.o.Reserver != nil && w.claim != "":
+		return c.o.Reserver.Reserve(ctx, Reservation{
+			Namespace: w.namespace, Claim: w.claim, Node: node, Kind: w.parameters.Kind, Group: w.parameters.Group,
+		})
+	case w.parameters.Media == "":
+		return "", nil
+	}
+	// A node does not know what its groups are made of; its report does.
+	for _, n := range c.o.Nodes.Nodes() {
+		if n.Name == node {
+			spots, err := allocator.Place(n, w.claims(), c.o.Prefer)
+			if err != nil {
+				return "", fmt.Errorf("%w: %w", ErrNoRoom, err)
+			}
+			return spots[0].Group, nil
+		}
+	}
+	return "", ErrNodeUnavailable
+}
+
+func (c *Controller) createOn(ctx context.Context, w wanted, node, group string) (Place, error) {
+	remote, err := c.o.Nodes.Connect(node)
+	if err != nil {
+		return Place{}, fmt.Errorf("volume %s on node %s: %w", w.id, node, err)
+	}
+	made, err := remote.Ensure(ctx, provision.Spec{
+		ID: w.id, Kind: w.parameters.Kind, Group: group, OnlyGroup: w.parameters.Group,
+		Size: w.size, Limit: w.limit, Layout: w.parameters.Layout, Block: w.access.block,
+		Tags: volume.OwnerTags(c.o.Driver, c.o.Cluster, w.namespace, w.claim),
+	})
+	if err != nil {
+		return Place{}, fmt.Errorf("making volume %s on node %s: %w", w.id, node, err)
+	}
+	return Place{Node: node, Kind: w.parameters.Kind, Group: made.Group, Size: made.Size}, nil
+}

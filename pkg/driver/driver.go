@@ -1,0 +1,85 @@
+// Package driver answers CSI calls: it translates them into what packages
+// provision, lvm and mounts do, and errors into codes. The controller's side knows
+// where volumes are only through its directory, and makes them through the nodes;
+// it knows no API client and no LVM. The node's side touches only its own node.
+package driver
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/open-local/open-local/pkg/capacity"
+	"github.com/open-local/open-local/pkg/lvm"
+	"github.com/open-local/open-local/pkg/nodeapi"
+	"github.com/open-local/open-local/pkg/provision"
+	"github.com/open-local/open-local/pkg/rpc"
+	"github.com/open-local/open-local/pkg/volume"
+)
+
+var (
+	// ErrNoVolume says that a volume is in no report of a live node and in no
+	// PersistentVolume: it does not exist.
+	ErrNoVolume = errors.New("no such volume")
+	// ErrNodeUnavailable says that a node is missing or cannot be reached now. Its
+	// volumes are not gone.
+	ErrNodeUnavailable = errors.New("node is not available")
+	// ErrNoRoom says that the scheduler found no room for the volume.
+	ErrNoRoom = errors.New("no room")
+	// ErrUndecided says that the scheduler did not answer where a volume goes.
+	ErrUndecided = errors.New("scheduler extender does not answer")
+
+	errInFlight   = errors.New("another call for this volume is under way")
+	errBadToken   = errors.New("starting token is not one that was given out")
+	errNotStaged  = errors.New("volume is not staged")
+	errOther      = errors.New("something else is mounted there")
+	errFileSystem = errors.New("wrong file system")
+)
+
+// A Place is where a volume lies.
+type Place struct {
+	Node  string
+	Kind  volume.Kind
+	Group string
+	Size  capacity.Bytes
+	// Proven says that a PersistentVolume names this node and this group.
+	Proven bool
+}
+
+// codeOf is the only place where an error of ours becomes a gRPC code.
+//
+// csi-provisioner gives a claim back to the scheduler on ResourceExhausted, so
+// only an error after which nothing is left on the node may be that. It repeats
+// the call for Aborted, Unavailable, DeadlineExceeded and Canceled.
+var codeOf = rpc.Table{
+	{Err: volume.ErrInvalid, Code: codes.InvalidArgument},
+	{Err: lvm.ErrInvalid, Code: codes.InvalidArgument},
+	{Err: provision.ErrConflict, Code: codes.AlreadyExists},
+	{Err: provision.ErrBusy, Code: codes.Aborted},
+	{Err: errInFlight, Code: codes.Aborted},
+	{Err: errBadToken, Code: codes.Aborted}, // as CSI says for ListVolumes
+	{Err: ErrNodeUnavailable, Code: codes.Unavailable},
+	{Err: nodeapi.ErrUnreachable, Code: codes.Unavailable},
+	{Err: ErrUndecided, Code: codes.Unavailable},
+	{Err: provision.ErrNotReady, Code: codes.Unavailable},
+	{Err: provision.ErrOutOfRange, Code: codes.OutOfRange},
+	{Err: ErrNoRoom, Code: codes.ResourceExhausted},
+	{Err: provision.ErrUnmanaged, Code: codes.ResourceExhausted}, // on this node; there are others
+	{Err: lvm.ErrNoSpace, Code: codes.ResourceExhausted},
+	{Err: ErrNoVolume, Code: codes.NotFound},
+	{Err: lvm.ErrVolumeNotFound, Code: codes.NotFound},
+	{Err: lvm.ErrGroupNotFound, Code: codes.FailedPrecondition}, // missing, not gone
+	{Err: lvm.ErrInUse, Code: codes.FailedPrecondition},
+	{Err: lvm.ErrNotOurs, Code: codes.FailedPrecondition},
+	{Err: lvm.ErrProtected, Code: codes.FailedPrecondition},
+	{Err: lvm.ErrPartial, Code: codes.FailedPrecondition},
+	{Err: lvm.ErrExported, Code: codes.FailedPrecondition},
+	{Err: errNotStaged, Code: codes.FailedPrecondition},
+	{Err: errOther, Code: codes.FailedPrecondition},
+	{Err: errFileSystem, Code: codes.FailedPrecondition},
+	{Err: fs.ErrNotExist, Code: codes.NotFound},
+	{Err: context.DeadlineExceeded, Code: codes.DeadlineExceeded},
+	{Err: context.Canceled, Code: codes.Canceled},
+}

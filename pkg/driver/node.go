@@ -1,0 +1,157 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+
+	"github.com/open-local/open-local/pkg/devfile"
+	"github.com/open-local/open-local/pkg/lvm"
+	"github.com/open-local/open-local/pkg/volume"
+)
+
+// activator makes the device of a logical volume appear: *lvm.Host.
+type activator interface {
+	ActivateVolume(ctx context.Context, group, name string) error
+}
+
+// files is the part of devfile.Root that handing volumes out needs. Paths are the
+// host's.
+type files interface {
+	Look(path string) (devfile.File, error)
+	MakeDir(path string) error
+	MakeFile(path string) error
+	Remove(path string) error
+}
+
+// formatter puts file systems on devices. Signature returns what is on a device,
+// or "" when there is nothing at all; Format refuses a device with anything on it.
+type formatter interface {
+	Signature(ctx context.Context, device string) (string, error)
+	Format(ctx context.Context, device, fsType string, options []string) error
+}
+
+// mounter mounts and unmounts on the host. Unmount takes off all that is mounted
+// at target, and is content when there is nothing.
+type mounter interface {
+	Mount(ctx context.Context, device, target, fsType string, options []string) error
+	Bind(source, target string, readOnly bool) error
+	Unmount(target string) error
+}
+
+// NodeOptions configures a Node. All must be set.
+type NodeOptions struct {
+	Name      string // of the node
+	LVM       activator
+	Files     files
+	Formatter formatter
+	Mounter   mounter
+	Meter     meter
+}
+
+// Node answers the calls of the kubelet.
+type Node struct {
+	csi.UnimplementedNodeServer
+	o NodeOptions
+}
+
+// NewNode returns a Node.
+func NewNode(o NodeOptions) *Node { return &Node{o: o} }
+
+// NodeGetInfo implements csi.NodeServer.
+func (n *Node) NodeGetInfo(context.Context, *csi.NodeGetInfoRequest) (*csi.NodeGetInfoResponse, error) {
+	return &csi.NodeGetInfoResponse{NodeId: n.o.Name, AccessibleTopology: topologyOf(n.o.Name)}, nil
+}
+
+// NodeGetCapabilities implements csi.NodeServer.
+func (n *Node) NodeGetCapabilities(context.Context, *csi.NodeGetCapabilitiesRequest) (*csi.NodeGetCapabilitiesResponse, error) {
+	resp := &csi.NodeGetCapabilitiesResponse{}
+	for _, capability := range []csi.NodeServiceCapability_RPC_Type{
+		csi.NodeServiceCapability_RPC_STAGE_UNSTAGE_VOLUME,
+		csi.NodeServiceCapability_RPC_GET_VOLUME_STATS,
+		csi.NodeServiceCapability_RPC_VOLUME_CONDITION,
+		csi.NodeServiceCapability_RPC_SINGLE_NODE_MULTI_WRITER,
+	} {
+		resp.Capabilities = append(resp.Capabilities, &csi.NodeServiceCapability{
+			Type: &csi.NodeServiceCapability_Rpc{Rpc: &csi.NodeServiceCapability_RPC{Type: capability}},
+		})
+	}
+	return resp, nil
+}
+
+// handed is a volume that is handed out at a path.
+type handed struct {
+	id      string
+	path    string // staging or target path
+	access  access
+	context volume.Context
+}
+
+// parseHanded reads what staging and publishing have in common.
+func parseHanded(id, what, path string, capability *csi.VolumeCapability, attributes map[string]string) (handed, error) {
+	h := handed{id: id, path: path}
+	if err := errors.Join(volume.ValidID(id), validPath(what, path)); err != nil {
+		return h, err
+	}
+	var err error
+	if h.access, err = parseAccess(capability); err != nil {
+		return h, err
+	}
+	h.context, err = volume.ParseContext(attributes)
+	if err == nil && h.context.Kind != volume.LVM {
+		err = fmt.Errorf("%w volume %s: volumes of type %s are not served yet", volume.ErrInvalid, id, h.context.Kind)
+	}
+	return h, err
+}
+
+func validPath(what, path string) error {
+	if path == "" {
+		return fmt.Errorf("%w request: the %s is missing", volume.ErrInvalid, what)
+	}
+	return nil
+}
+
+// device returns the path and the number of the volume's device. Only if it is not
+// there LVM is asked to make it appear; no volume is ever made here.
+func (n *Node) device(ctx context.Context, h handed) (path string, number uint64, err error) {
+	name := volume.NameOf(h.id)
+	path = lvm.DevicePath(h.context.Group, name)
+	file, err := n.o.Files.Look(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := n.o.LVM.ActivateVolume(ctx, h.context.Group, name); err != nil {
+			return "", 0, err
+		}
+		file, err = n.o.Files.Look(path)
+	}
+	switch {
+	case err != nil:
+		return "", 0, fmt.Errorf("looking at the device of volume %s: %w", h.id, err)
+	case file.Device == 0:
+		return "", 0, fmt.Errorf("looking at the device of volume %s: %s is not a block device", h.id, path)
+	}
+	return path, file.Device, nil
+}
+
+// mounted reports whether the file system of the device with that number is
+// mounted at the directory path. Any other one there is errOther.
+func (n *Node) mounted(path string, number uint64) (bool, error) {
+	at, err := n.o.Files.Look(path)
+	if err != nil {
+		return false, fmt.Errorf("looking what is mounted: %w", err)
+	}
+	if at.FileSystem == number {
+		return true, nil
+	}
+	above, err := n.o.Files.Look(filepath.Dir(path))
+	if err != nil {
+		return false, fmt.Errorf("looking what is mounted: %w", err)
+	}
+	if above.FileSystem != at.FileSystem {
+		return false, fmt.Errorf("%s: %w", path, errOther)
+	}
+	return false, nil
+}

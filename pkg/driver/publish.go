@@ -1,0 +1,90 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+
+	"github.com/open-local/open-local/pkg/volume"
+)
+
+// keyEphemeral is how the kubelet says that a volume stands in the pod itself.
+const keyEphemeral = "csi.storage.k8s.io/ephemeral"
+
+// NodePublishVolume implements csi.NodeServer: it shows the staged file system, or
+// the device, at the path where the pod will see it.
+func (n *Node) NodePublishVolume(ctx context.Context, req *csi.NodePublishVolumeRequest) (*csi.NodePublishVolumeResponse, error) {
+	if req.GetVolumeContext()[keyEphemeral] == "true" {
+		return nil, fmt.Errorf("%w volume %s: inline ephemeral volumes are not supported yet", volume.ErrInvalid, req.GetVolumeId())
+	}
+	h, err := parseHanded(req.GetVolumeId(), "target path", req.GetTargetPath(), req.GetVolumeCapability(), req.GetVolumeContext())
+	if err != nil {
+		return nil, err
+	}
+	device, number, err := n.device(ctx, h)
+	if err != nil {
+		return nil, err
+	}
+	readOnly := req.GetReadonly() || h.access.readOnly
+	if h.access.block {
+		err = n.publishBlock(h, device, number, readOnly)
+	} else {
+		err = n.publishMount(h, req.GetStagingTargetPath(), number, readOnly)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("publishing volume %s: %w", h.id, err)
+	}
+	return &csi.NodePublishVolumeResponse{}, nil
+}
+
+func (n *Node) publishMount(h handed, staging string, number uint64, readOnly bool) error {
+	if staging == "" {
+		return fmt.Errorf("no staging target path: %w", errNotStaged)
+	}
+	// What is at the staging path may be the bare directory, on the node's own disk.
+	switch at, err := n.o.Files.Look(staging); {
+	case errors.Is(err, fs.ErrNotExist), err == nil && at.FileSystem != number:
+		return fmt.Errorf("%s: %w", staging, errNotStaged)
+	case err != nil:
+		return err
+	}
+	if err := n.o.Files.MakeDir(h.path); err != nil {
+		return err
+	}
+	if done, err := n.mounted(h.path, number); done || err != nil {
+		return err
+	}
+	return n.o.Mounter.Bind(staging, h.path, readOnly)
+}
+
+func (n *Node) publishBlock(h handed, device string, number uint64, readOnly bool) error {
+	if err := n.o.Files.MakeFile(h.path); err != nil {
+		return err
+	}
+	switch at, err := n.o.Files.Look(h.path); {
+	case err != nil:
+		return err
+	case at.Device == number:
+		return nil // a second mount would only stack on the first
+	case at.Device != 0, at.Dir:
+		return fmt.Errorf("%s: %w", h.path, errOther)
+	}
+	return n.o.Mounter.Bind(device, h.path, readOnly)
+}
+
+// NodeUnpublishVolume implements csi.NodeServer.
+func (n *Node) NodeUnpublishVolume(_ context.Context, req *csi.NodeUnpublishVolumeRequest) (*csi.NodeUnpublishVolumeResponse, error) {
+	if err := errors.Join(volume.ValidID(req.GetVolumeId()), validPath("target path", req.GetTargetPath())); err != nil {
+		return nil, err
+	}
+	if err := n.o.Mounter.Unmount(req.GetTargetPath()); err != nil {
+		return nil, fmt.Errorf("unpublishing volume %s: %w", req.GetVolumeId(), err)
+	}
+	if err := n.o.Files.Remove(req.GetTargetPath()); err != nil {
+		return nil, fmt.Errorf("unpublishing volume %s: %w", req.GetVolumeId(), err)
+	}
+	return &csi.NodeUnpublishVolumeResponse{}, nil
+}

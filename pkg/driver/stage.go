@@ -1,0 +1,75 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+
+	"github.com/open-local/open-local/pkg/volume"
+)
+
+// NodeStageVolume implements csi.NodeServer: it mounts the volume's file system,
+// once for all pods that use it. A block volume needs its device and nothing else.
+func (n *Node) NodeStageVolume(ctx context.Context, req *csi.NodeStageVolumeRequest) (*csi.NodeStageVolumeResponse, error) {
+	h, err := parseHanded(req.GetVolumeId(), "staging target path", req.GetStagingTargetPath(), req.GetVolumeCapability(), req.GetVolumeContext())
+	if err != nil {
+		return nil, err
+	}
+	device, number, err := n.device(ctx, h)
+	if err != nil || h.access.block {
+		return &csi.NodeStageVolumeResponse{}, err
+	}
+	if err := n.stage(ctx, h, device, number); err != nil {
+		return nil, fmt.Errorf("staging volume %s: %w", h.id, err)
+	}
+	return &csi.NodeStageVolumeResponse{}, nil
+}
+
+// stage runs no fsck: the kernel replays the journal when it mounts, and a file
+// system that is damaged beyond that wants a person, not an automatic repair that
+// may throw data away.
+func (n *Node) stage(ctx context.Context, h handed, device string, number uint64) error {
+	if err := n.o.Files.MakeDir(h.path); err != nil {
+		return err
+	}
+	if done, err := n.mounted(h.path, number); done || err != nil {
+		return err
+	}
+	if err := n.format(ctx, device, h.access.fsType); err != nil {
+		return err
+	}
+	options := h.access.options
+	if h.access.readOnly && !slices.Contains(options, "ro") {
+		options = append(options, "ro")
+	}
+	return n.o.Mounter.Mount(ctx, device, h.path, h.access.fsType, options)
+}
+
+// format makes the file system on a device that holds nothing at all. It never
+// touches one that holds anything.
+func (n *Node) format(ctx context.Context, device, fsType string) error {
+	have, err := n.o.Formatter.Signature(ctx, device)
+	switch {
+	case err != nil:
+		return err
+	case have == fsType:
+		return nil
+	case have != "":
+		return fmt.Errorf("%w: %s holds %s, not %s", errFileSystem, device, have, fsType)
+	}
+	return n.o.Formatter.Format(ctx, device, fsType, nil)
+}
+
+// NodeUnstageVolume implements csi.NodeServer.
+func (n *Node) NodeUnstageVolume(_ context.Context, req *csi.NodeUnstageVolumeRequest) (*csi.NodeUnstageVolumeResponse, error) {
+	if err := errors.Join(volume.ValidID(req.GetVolumeId()), validPath("staging target path", req.GetStagingTargetPath())); err != nil {
+		return nil, err
+	}
+	if err := n.o.Mounter.Unmount(req.GetStagingTargetPath()); err != nil {
+		return nil, fmt.Errorf("unstaging volume %s: %w", req.GetVolumeId(), err)
+	}
+	return &csi.NodeUnstageVolumeResponse{}, nil
+}
