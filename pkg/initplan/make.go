@@ -113,7 +113,7 @@ func (p *planner) group(w want) {
 		p.steps = append(p.steps, ExtendGroup{Group: w.name, Devices: blank})
 	case exists:
 	case doubtful && known:
-		p.problem(GroupMissing, w.name, "volume group %s was here and is not found; it is not made anew while a device of its list is missing or in doubt", w.name)
+		p.problem(GroupMissing, w.name, "volume group %s was here and is not found; it is not made anew while a device on its list is missing or in doubt (take that device off the list if the group is not to come back)", w.name)
 	case len(blank) == 0:
 	case doubtful:
 		p.problem(GroupMissing, w.name, "volume group %s was not made from %s: a group of that name may return with the devices that are in doubt",

@@ -11,13 +11,16 @@ import (
 // volume. A value that LVM cannot spell is written in base64 under the same key
 // with "64" behind it.
 const (
-	tagID      = "open-local.id"
-	tagDriver  = "open-local.driver"
-	tagCluster = "open-local.cluster"
-	tagClaim   = "open-local.claim"
+	tagID      = TagPrefix + "id"
+	tagDriver  = TagPrefix + "driver"
+	tagCluster = TagPrefix + "cluster"
+	tagClaim   = TagPrefix + "claim"
 
 	encoded = "64"
 )
+
+// TagPrefix begins every tag of open-local. The first open-local set none.
+const TagPrefix = "open-local."
 
 // maxTag is the longest tag LVM takes, in bytes (lvm(8), TAGS).
 const maxTag = 1024

@@ -1,0 +1,76 @@
+package agent
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/open-local/open-local/pkg/capacity"
+	"github.com/open-local/open-local/pkg/initplan"
+	"github.com/open-local/open-local/pkg/lvm"
+)
+
+// A sighting is all that one look at the node saw.
+type sighting struct {
+	lvm    lvm.Report
+	disks  []disk
+	mounts []fileSystem
+	// listed holds what the device paths of the spec lead to.
+	listed map[string]initplan.Device
+}
+
+// A disk is a block device worth reporting.
+type disk struct {
+	path     string
+	size     capacity.Bytes
+	rotating bool
+	readOnly bool
+	// inUse is true when something lies on it: a mount, partitions, a physical
+	// volume, a file system. Such a disk is never offered.
+	inUse bool
+}
+
+// A fileSystem is a mounted file system worth reporting.
+type fileSystem struct {
+	mount
+	total, available capacity.Bytes
+}
+
+// node returns what planning needs; identity tells one device from another.
+func (s sighting) node(known []string, identity func(path string) string) initplan.Node {
+	node := initplan.Node{Devices: s.listed, Known: known}
+	for _, g := range s.lvm.Groups {
+		group := initplan.Group{Name: g.Name, Partial: g.Partial, Exported: g.Exported}
+		for _, pv := range g.PhysicalVolumes {
+			if pv.Device != "" {
+				group.Devices = append(group.Devices, identity(pv.Device))
+			}
+		}
+		node.Groups = append(node.Groups, group)
+	}
+	return node
+}
+
+// groupNames returns the names of the groups, each once and in order.
+func (s sighting) groupNames() []string {
+	var names []string
+	for _, g := range s.lvm.Groups {
+		names = append(names, g.Name)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// ambiguous reports whether two groups have that name.
+func (s sighting) ambiguous(group string) bool {
+	count := 0
+	for _, g := range s.lvm.Groups {
+		if g.Name == group {
+			count++
+		}
+	}
+	return count > 1
+}
+
+func byName[T any](name func(T) string) func(a, b T) int {
+	return func(a, b T) int { return strings.Compare(name(a), name(b)) }
+}

@@ -1,0 +1,180 @@
+package agent
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/open-local/open-local/apis/storage/v1alpha1"
+	"github.com/open-local/open-local/pkg/capacity"
+	"github.com/open-local/open-local/pkg/initplan"
+	"github.com/open-local/open-local/pkg/lvm"
+	"github.com/open-local/open-local/pkg/volume"
+)
+
+// describe returns the status that says what was seen: of nls it uses the spec
+// and the annotations. Times are left out, for two descriptions of the same
+// node to be equal. The second result is what is wrong with the spec and the
+// annotation themselves.
+func describe(seen sighting, nls *v1alpha1.NodeLocalStorage, missing []string) (v1alpha1.NodeLocalStorageStatus, []initplan.Problem) {
+	selectors, badLists := initplan.NewSelectors(nls.Spec.ListConfig)
+	reserved, badReservations := initplan.ParseReservations(nls.Annotations[v1alpha1.AnnotationStorageReserved], seen.groupNames())
+
+	info := v1alpha1.NodeStorageInfo{Phase: v1alpha1.NodeStorageRunning}
+	for _, d := range seen.disks {
+		info.DeviceInfos = append(info.DeviceInfos, describeDisk(d))
+	}
+	for _, g := range seen.lvm.Groups {
+		group := describeGroup(g, reserved[g.Name])
+		if seen.ambiguous(g.Name) {
+			group.Condition, group.Allocatable = v1alpha1.StorageFault, 0
+		}
+		info.VolumeGroups = append(info.VolumeGroups, group)
+	}
+	for _, name := range missing { // remembered until it is back or made anew
+		info.VolumeGroups = append(info.VolumeGroups, v1alpha1.VolumeGroup{Name: name, Condition: v1alpha1.StorageFault})
+	}
+	for _, m := range seen.mounts {
+		info.MountPoints = append(info.MountPoints, describeMount(m))
+	}
+	slices.SortStableFunc(info.VolumeGroups, byName(func(g v1alpha1.VolumeGroup) string { return g.Name }))
+
+	status := v1alpha1.NodeLocalStorageStatus{NodeStorageInfo: info, FilteredStorageInfo: filter(info, seen.disks, selectors)}
+	status.FilteredStorageInfo.UpdateStatus = updateStatus(badLists)
+	status.NodeStorageInfo.State = state(info, status.FilteredStorageInfo.VolumeGroups)
+	return status, append(badLists, badReservations...)
+}
+
+func describeDisk(d disk) v1alpha1.DeviceInfo {
+	media := volume.SSD
+	if d.rotating {
+		media = volume.HDD
+	}
+	return v1alpha1.DeviceInfo{
+		Name: d.path, MediaType: string(media), Total: int64(d.size), ReadOnly: d.readOnly, Condition: v1alpha1.StorageReady,
+	}
+}
+
+// describeGroup counts what others have taken as all that is taken less what ours
+// take, so what LVM hides (the metadata of mirrors and pools, the space of
+// snapshots) is counted too.
+func describeGroup(g lvm.Group, reserved initplan.Reservation) v1alpha1.VolumeGroup {
+	group := v1alpha1.VolumeGroup{
+		Name: g.Name, Total: int64(g.Size), Available: int64(g.Free), ExtentSize: int64(g.Extent),
+		Condition: v1alpha1.StorageReady,
+	}
+	for _, pv := range g.PhysicalVolumes {
+		if pv.Device != "" {
+			group.PhysicalVolumes = append(group.PhysicalVolumes, pv.Device)
+		}
+	}
+	slices.Sort(group.PhysicalVolumes)
+
+	var ours capacity.Bytes
+	for _, v := range g.Volumes {
+		described := describeVolume(v)
+		if described.VolumeID != "" {
+			ours += v.Size
+		}
+		group.LogicalVolumes = append(group.LogicalVolumes, described)
+	}
+	slices.SortFunc(group.LogicalVolumes, byName(func(v v1alpha1.LogicalVolume) string { return v.Name }))
+
+	if g.Partial || g.Exported {
+		group.Condition = v1alpha1.StorageFault
+		return group
+	}
+	others := max(0, g.Size-g.Free-ours)
+	group.Allocatable = int64(max(0, g.Size-others-reserved.Of(g.Size)))
+	return group
+}
+
+func describeVolume(v lvm.Volume) v1alpha1.LogicalVolume {
+	described := v1alpha1.LogicalVolume{
+		Name: v.Name, VGName: v.Group, Total: int64(v.Size), ReadOnly: v.ReadOnly,
+		VolumeID: volumeID(v), Condition: v1alpha1.StorageReady,
+	}
+	if v.Health != "" {
+		described.Condition = v1alpha1.StorageFault
+	}
+	return described
+}
+
+// volumeID returns the handle of a volume of ours, or "". The first open-local
+// put no tags of ours on its volumes; those are known by their names.
+func volumeID(v lvm.Volume) string {
+	if id, ok := volume.IDFromTags(v.Tags); ok {
+		return id
+	}
+	tagged := slices.ContainsFunc(v.Tags, func(tag string) bool { return strings.HasPrefix(tag, volume.TagPrefix) })
+	if !tagged && volume.LooksOurs(v.Name) {
+		return v.Name
+	}
+	return ""
+}
+
+func describeMount(m fileSystem) v1alpha1.MountPoint {
+	return v1alpha1.MountPoint{
+		Name: m.path, Total: int64(m.total), Available: int64(m.available), FsType: m.fsType,
+		IsBind: m.root != "/", Options: m.options, Device: m.source,
+		ReadOnly: slices.Contains(m.options, "ro"), Condition: v1alpha1.StorageReady,
+	}
+}
+
+// filter names what may be handed out: what the lists select and is in order.
+func filter(info v1alpha1.NodeStorageInfo, disks []disk, selectors initplan.Selectors) v1alpha1.FilteredStorageInfo {
+	var groups, mounts, devices []string
+	for _, g := range info.VolumeGroups {
+		if g.Condition == v1alpha1.StorageReady {
+			groups = append(groups, g.Name)
+		}
+	}
+	for _, m := range info.MountPoints {
+		if !m.ReadOnly {
+			mounts = append(mounts, m.Name)
+		}
+	}
+	for _, d := range disks {
+		if !d.readOnly && !d.inUse {
+			devices = append(devices, d.path)
+		}
+	}
+	return v1alpha1.FilteredStorageInfo{
+		VolumeGroups: selectors.Groups.Select(groups),
+		MountPoints:  selectors.MountPoints.Select(mounts),
+		Devices:      selectors.Devices.Select(devices),
+	}
+}
+
+func updateStatus(problems []initplan.Problem) v1alpha1.UpdateStatusInfo {
+	if len(problems) == 0 {
+		return v1alpha1.UpdateStatusInfo{Status: v1alpha1.UpdateAccepted}
+	}
+	return v1alpha1.UpdateStatusInfo{Status: v1alpha1.UpdateFailed, Reason: sentence(problems)}
+}
+
+// state sums up: a fault of any group comes before managed groups that are full.
+func state(info v1alpha1.NodeStorageInfo, managed []string) v1alpha1.StorageState {
+	var faulty []string
+	full := len(managed) > 0
+	for _, g := range info.VolumeGroups {
+		if g.Condition == v1alpha1.StorageFault {
+			faulty = append(faulty, g.Name)
+		}
+		if slices.Contains(managed, g.Name) && g.Available >= max(1, g.ExtentSize) {
+			full = false
+		}
+	}
+	s := v1alpha1.StorageState{Type: v1alpha1.StorageReady, Status: metav1.ConditionTrue}
+	switch {
+	case len(faulty) > 0:
+		s.Type, s.Reason = v1alpha1.StorageFault, "GroupFault"
+		s.Message = fmt.Sprintf("missing, partial, exported or ambiguous volume groups: %q", faulty)
+	case full:
+		s.Type, s.Reason = v1alpha1.StorageFull, "GroupsFull"
+		s.Message = "no managed volume group has an extent left"
+	}
+	return s
+}
