@@ -29,9 +29,11 @@ type directory interface {
 
 // nodes knows the nodes of the cluster and reaches them.
 type nodes interface {
-	// Nodes returns what each node that can be reached still has to give, ordered
-	// by name.
-	Nodes() []capacity.Node
+	// Names returns all nodes that may have something to give, ordered.
+	Names() []string
+	// Capacity returns what the node still has to give, and false when that is
+	// nothing or not known.
+	Capacity(name string) (capacity.Node, bool)
 	// Connect returns the node, or ErrNodeUnavailable.
 	Connect(name string) (RemoteNode, error)
 }
@@ -169,13 +171,14 @@ func (c *Controller) GetCapacity(_ context.Context, req *csi.GetCapacityRequest)
 			return nil, err
 		}
 	}
-	node, limited := req.GetAccessibleTopology().GetSegments()[volume.TopologyKey]
+	names := c.o.Nodes.Names
+	if node, limited := req.GetAccessibleTopology().GetSegments()[volume.TopologyKey]; limited {
+		names = func() []string { return []string{node} }
+	}
 	var available, largest capacity.Bytes
-	for _, n := range c.o.Nodes.Nodes() {
-		if limited && n.Name != node {
-			continue
-		}
-		for _, group := range n.Groups {
+	for _, name := range names() {
+		node, _ := c.o.Nodes.Capacity(name)
+		for _, group := range node.Groups {
 			if group.Trouble == "" && (p.Group == "" || p.Group == group.Name) && (p.Media == "" || string(p.Media) == string(group.Media)) {
 				available += group.Free
 				largest = max(largest, group.Free)

@@ -156,17 +156,18 @@ func (w wanted) claims() []volume.Claim {
 // withRoom returns the nodes on which w may lie and that seem to have room for it.
 func (c *Controller) withRoom(w wanted) []string {
 	claim := w.claims()
-	var names []string
-	for _, node := range c.o.Nodes.Nodes() {
-		if len(w.nodes) > 0 && !slices.Contains(w.nodes, node.Name) {
-			continue
-		}
-		if _, err := allocator.Place(node, claim, c.o.Prefer); err == nil {
-			names = append(names, node.Name)
-		}
+	names := w.nodes
+	if len(names) == 0 {
+		names = c.o.Nodes.Names()
 	}
-	slices.SortStableFunc(names, func(a, b string) int { return slices.Index(w.nodes, a) - slices.Index(w.nodes, b) })
-	return names
+	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+		node, known := c.o.Nodes.Capacity(name)
+		if !known {
+			return true
+		}
+		_, err := allocator.Place(node, claim, c.o.Prefer)
+		return err != nil
+	})
 }
 
 // placeOn makes the volume on the node, in the group that the scheduler names.
@@ -189,16 +190,15 @@ func (c *Controller) groupOn(ctx context.Context, w wanted, node string) (string
 		return "", nil
 	}
 	// A node does not know what its groups are made of; its report does.
-	for _, n := range c.o.Nodes.Nodes() {
-		if n.Name == node {
-			spots, err := allocator.Place(n, w.claims(), c.o.Prefer)
-			if err != nil {
-				return "", fmt.Errorf("%w: %w", ErrNoRoom, err)
-			}
-			return spots[0].Group, nil
-		}
+	n, known := c.o.Nodes.Capacity(node)
+	if !known {
+		return "", ErrNodeUnavailable
 	}
-	return "", ErrNodeUnavailable
+	spots, err := allocator.Place(n, w.claims(), c.o.Prefer)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrNoRoom, err)
+	}
+	return spots[0].Group, nil
 }
 
 func (c *Controller) createOn(ctx context.Context, w wanted, node, group string) (Place, error) {

@@ -21,7 +21,7 @@ import (
 
 // zeroingTag is on a block volume from the moment it exists until no byte of a
 // former tenant is left on it. Only a volume with this tag is ever zeroed.
-const zeroingTag = "open-local.state=zeroing"
+const zeroingTag = volume.TagPrefix + "state=zeroing"
 
 // progressEvery is how often zeroing says how far it is.
 const progressEvery = 30 * time.Second
@@ -185,7 +185,7 @@ func nodeOf(report lvm.Report, managed map[string]capacity.Bytes) capacity.Node 
 		}
 		left := allocatable
 		for _, v := range group.Volumes {
-			if _, tagged := volume.IDFromTags(v.Tags); tagged || volume.LooksOurs(v.Name) {
+			if ours(v) {
 				left -= v.Size
 			}
 		}
@@ -195,6 +195,16 @@ func nodeOf(report lvm.Report, managed map[string]capacity.Bytes) capacity.Node 
 	}
 	slices.SortFunc(node.Groups, func(a, b capacity.Group) int { return strings.Compare(a.Name, b.Name) })
 	return node
+}
+
+// ours reports whether v counts as a volume of open-local: its tags say so, or it
+// carries none of ours and has a name that the first open-local gave.
+func ours(v lvm.Volume) bool {
+	if _, tagged := volume.IDFromTags(v.Tags); tagged {
+		return true
+	}
+	marked := slices.ContainsFunc(v.Tags, func(tag string) bool { return strings.HasPrefix(tag, volume.TagPrefix) })
+	return !marked && volume.LooksOurs(v.Name)
 }
 
 func (l *Logical) create(ctx context.Context, spec Spec, group string) (Volume, finish, error) {

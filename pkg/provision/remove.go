@@ -77,7 +77,7 @@ func (l *Logical) removeUntagged(ctx context.Context, group, name string) error 
 		return err
 	}
 	for _, tag := range have.Tags {
-		if strings.HasPrefix(tag, "open-local.") {
+		if strings.HasPrefix(tag, volume.TagPrefix) {
 			return fmt.Errorf("removing volume %s/%s: it carries the tag %q: %w", group, name, tag, lvm.ErrNotOurs)
 		}
 	}

@@ -1,0 +1,163 @@
+// Package directory knows where volumes are, what nodes have left to give and how
+// to reach them. It is what the CSI controller asks, because a volume handle names
+// neither node nor group. It follows PersistentVolumes, the agents' reports and
+// nodes, and writes nothing. On a node, Own knows what that node manages.
+package directory
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/utils/clock"
+
+	"github.com/open-local/open-local/apis/storage/v1alpha1"
+	"github.com/open-local/open-local/pkg/client/clientset/versioned"
+	nlsinformers "github.com/open-local/open-local/pkg/client/informers/externalversions"
+	"github.com/open-local/open-local/pkg/driver"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// Options configures a Directory. All fields must be set.
+type Options struct {
+	Kubernetes kubernetes.Interface
+	Storage    versioned.Interface
+	Driver     string // the name of the CSI driver
+	NodePort   int    // where nodes answer
+	// Dial returns the client of the node at address, host:port.
+	Dial func(address string) (driver.RemoteNode, error)
+	// NodeGrace is how long neither a node nor its report must have been there for
+	// its volumes to be gone with it.
+	NodeGrace time.Duration
+	Clock     clock.PassiveClock
+}
+
+// Directory answers the CSI controller. Its methods may be called from any
+// goroutine, once Run has returned.
+type Directory struct {
+	o                      Options
+	volumes, reports, node cache.SharedIndexInformer
+
+	mu      sync.Mutex              // guards what follows
+	made    map[string]driver.Place // what no report shows yet, by handle
+	gone    map[string]bool         // what was removed and reports may still show
+	missing map[string]time.Time    // since when a node is not there
+}
+
+// New returns a Directory that knows nothing until Run is called.
+func New(o Options) (*Directory, error) {
+	core := informers.NewSharedInformerFactory(o.Kubernetes, 0)
+	storage := nlsinformers.NewSharedInformerFactory(o.Storage, 0)
+	d := &Directory{
+		o:       o,
+		volumes: core.Core().V1().PersistentVolumes().Informer(),
+		reports: storage.Csi().V1alpha1().NodeLocalStorages().Informer(),
+		node:    core.Core().V1().Nodes().Informer(),
+		made:    map[string]driver.Place{}, gone: map[string]bool{}, missing: map[string]time.Time{},
+	}
+	for _, informer := range []struct {
+		cache.SharedIndexInformer
+		transform cache.TransformFunc
+		indexers  cache.Indexers
+	}{
+		{d.volumes, o.trimVolume, cache.Indexers{byHandle: handleOf}},
+		{d.reports, trimReport, cache.Indexers{byHandle: handlesIn}},
+		{d.node, trimNode, nil},
+	} {
+		if err := informer.SetTransform(informer.transform); err != nil {
+			return nil, err
+		}
+		if err := informer.AddIndexers(informer.indexers); err != nil {
+			return nil, err
+		}
+	}
+	return d, nil
+}
+
+// Run follows the cluster until ctx ends. It returns when all that there is has
+// been read.
+func (d *Directory) Run(ctx context.Context) error {
+	all := []cache.SharedIndexInformer{d.volumes, d.reports, d.node}
+	synced := make([]cache.InformerSynced, 0, len(all))
+	for _, informer := range all {
+		go informer.RunWithContext(ctx)
+		synced = append(synced, informer.HasSynced)
+	}
+	if !cache.WaitForCacheSync(ctx.Done(), synced...) {
+		return fmt.Errorf("reading volumes, reports and nodes: %w", context.Cause(ctx))
+	}
+	return nil
+}
+
+// byHandle is the index of volumes and reports by volume handle.
+const byHandle = "handle"
+
+// trimVolume keeps of a PersistentVolume what is looked at here, and of those of
+// other drivers nothing but their names.
+func (o Options) trimVolume(obj any) (any, error) {
+	pv, ok := obj.(*corev1.PersistentVolume)
+	if !ok {
+		return obj, nil
+	}
+	kept := &corev1.PersistentVolume{}
+	kept.Name, kept.ResourceVersion, kept.UID = pv.Name, pv.ResourceVersion, pv.UID
+	if csi := pv.Spec.CSI; csi != nil && csi.Driver == o.Driver {
+		kept.Spec.CSI = csi
+		kept.Spec.NodeAffinity = pv.Spec.NodeAffinity
+		kept.Spec.Capacity = pv.Spec.Capacity
+	}
+	return kept, nil
+}
+
+func trimReport(obj any) (any, error) {
+	if nls, ok := obj.(*v1alpha1.NodeLocalStorage); ok {
+		nls.ManagedFields, nls.Annotations, nls.Spec = nil, nil, v1alpha1.NodeLocalStorageSpec{}
+		nls.Status.Conditions, nls.Status.NodeStorageInfo.MountPoints = nil, nil
+	}
+	return obj, nil
+}
+
+func trimNode(obj any) (any, error) {
+	node, ok := obj.(*corev1.Node)
+	if !ok {
+		return obj, nil
+	}
+	kept := &corev1.Node{}
+	kept.Name, kept.ResourceVersion, kept.UID = node.Name, node.ResourceVersion, node.UID
+	kept.Status.Addresses = node.Status.Addresses
+	for _, condition := range node.Status.Conditions {
+		if condition.Type == corev1.NodeReady {
+			kept.Status.Conditions = []corev1.NodeCondition{{Type: condition.Type, Status: condition.Status}}
+		}
+	}
+	return kept, nil
+}
+
+func handleOf(obj any) ([]string, error) {
+	pv, ok := obj.(*corev1.PersistentVolume)
+	if !ok || pv.Spec.CSI == nil {
+		return nil, nil
+	}
+	return []string{pv.Spec.CSI.VolumeHandle}, nil
+}
+
+func handlesIn(obj any) ([]string, error) {
+	nls, ok := obj.(*v1alpha1.NodeLocalStorage)
+	if !ok {
+		return nil, nil
+	}
+	var handles []string
+	for _, group := range nls.Status.NodeStorageInfo.VolumeGroups {
+		for _, v := range group.LogicalVolumes {
+			if v.VolumeID != "" {
+				handles = append(handles, v.VolumeID)
+			}
+		}
+	}
+	return handles, nil
+}

@@ -1,0 +1,184 @@
+package directory
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/open-local/open-local/apis/storage/v1alpha1"
+	"github.com/open-local/open-local/pkg/capacity"
+	"github.com/open-local/open-local/pkg/driver"
+	"github.com/open-local/open-local/pkg/volume"
+)
+
+// Find returns where the volume is. A report has looked, so it is believed first;
+// then what was just made here; then the PersistentVolume, which knows what was
+// once told. A volume that none of them names is driver.ErrNoVolume.
+//
+// So is one whose node has left the cluster for good, with its disks. While that is
+// not certain yet it is driver.ErrNodeUnavailable.
+func (d *Directory) Find(id string) (driver.Place, error) {
+	recorded, hasPV := d.recorded(id)
+	reported := d.reported(id)
+	slices.SortFunc(reported, func(a, b driver.Place) int {
+		// Where the PersistentVolume says it is, if it was seen there.
+		return cmp.Or(-compareBool(a.Node == recorded.Node, b.Node == recorded.Node), cmp.Compare(a.Node, b.Node), cmp.Compare(a.Group, b.Group))
+	})
+
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	made, isMade := d.made[id]
+	switch {
+	case len(reported) > 0:
+		delete(d.made, id)
+		place := reported[0]
+		place.Proven = hasPV && place.Node == recorded.Node && place.Group == recorded.Group
+		return place, nil
+	case isMade:
+		made.Proven = hasPV && made.Node == recorded.Node && made.Group == recorded.Group
+		return made, d.present(made.Node)
+	case hasPV:
+		return recorded, d.present(recorded.Node)
+	}
+	return driver.Place{}, fmt.Errorf("volume %s: %w", id, driver.ErrNoVolume)
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	}
+	return -1
+}
+
+// present reports what it means for a volume that its node, which does not report
+// it, is there or not. d.mu is held.
+func (d *Directory) present(node string) error {
+	_, isNode, _ := d.node.GetStore().GetByKey(node)
+	_, isReport, _ := d.reports.GetStore().GetByKey(node)
+	if isNode || isReport {
+		delete(d.missing, node)
+		return nil
+	}
+	now := d.o.Clock.Now()
+	since, known := d.missing[node]
+	if !known {
+		since = now
+		d.missing[node] = now
+	}
+	if now.Sub(since) < d.o.NodeGrace {
+		return fmt.Errorf("node %q has left the cluster, its volumes count as gone in %s: %w", node, d.o.NodeGrace-now.Sub(since), driver.ErrNodeUnavailable)
+	}
+	return fmt.Errorf("node %q left the cluster: %w", node, driver.ErrNoVolume)
+}
+
+// Remember says that the volume was made.
+func (d *Directory) Remember(id string, place driver.Place) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.made[id] = place
+	delete(d.gone, id)
+}
+
+// Forget says that the volume was removed.
+func (d *Directory) Forget(id string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.made, id)
+	d.gone[id] = true
+}
+
+// Volumes returns all volumes, by their handles.
+func (d *Directory) Volumes() map[string]driver.Place {
+	recorded, reported := map[string]driver.Place{}, map[string]driver.Place{}
+	for _, obj := range d.volumes.GetStore().List() {
+		if pv, ok := obj.(*corev1.PersistentVolume); ok && pv.Spec.CSI != nil {
+			recorded[pv.Spec.CSI.VolumeHandle] = placeOf(pv)
+		}
+	}
+	for _, obj := range d.reports.GetStore().List() {
+		if nls, ok := obj.(*v1alpha1.NodeLocalStorage); ok {
+			maps.Copy(reported, placesIn(nls))
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	all := maps.Clone(d.made)
+	maps.Copy(all, recorded)
+	maps.Copy(all, reported)
+	for id := range d.gone {
+		if _, there := all[id]; !there {
+			delete(d.gone, id) // everybody has seen it by now
+		}
+		delete(all, id)
+	}
+	return all
+}
+
+// recorded returns the place that a PersistentVolume of ours records for id.
+func (d *Directory) recorded(id string) (driver.Place, bool) {
+	objs, _ := d.volumes.GetIndexer().ByIndex(byHandle, id)
+	for _, obj := range objs {
+		if pv, ok := obj.(*corev1.PersistentVolume); ok {
+			return placeOf(pv), true
+		}
+	}
+	return driver.Place{}, false
+}
+
+// placeOf reads a PersistentVolume. What it does not say stays empty.
+func placeOf(pv *corev1.PersistentVolume) driver.Place {
+	place := driver.Place{Node: nodeOf(pv), Proven: true}
+	if size, ok := pv.Spec.Capacity[corev1.ResourceStorage]; ok {
+		place.Size = capacity.Bytes(size.Value())
+	}
+	if context, err := volume.ParseContext(pv.Spec.CSI.VolumeAttributes); err == nil {
+		place.Kind, place.Group = context.Kind, context.Group
+	}
+	return place
+}
+
+// nodeOf returns the node to which a PersistentVolume is bound, or "".
+func nodeOf(pv *corev1.PersistentVolume) string {
+	if pv.Spec.NodeAffinity == nil || pv.Spec.NodeAffinity.Required == nil {
+		return ""
+	}
+	for _, term := range pv.Spec.NodeAffinity.Required.NodeSelectorTerms {
+		for _, match := range term.MatchExpressions {
+			if match.Key == volume.TopologyKey && match.Operator == corev1.NodeSelectorOpIn && len(match.Values) == 1 {
+				return match.Values[0]
+			}
+		}
+	}
+	return ""
+}
+
+// reported returns the places at which reports show the volume.
+func (d *Directory) reported(id string) []driver.Place {
+	var places []driver.Place
+	objs, _ := d.reports.GetIndexer().ByIndex(byHandle, id)
+	for _, obj := range objs {
+		if nls, ok := obj.(*v1alpha1.NodeLocalStorage); ok {
+			places = append(places, placesIn(nls)[id])
+		}
+	}
+	return places
+}
+
+// placesIn returns the volumes of ours in a report, by their handles.
+func placesIn(nls *v1alpha1.NodeLocalStorage) map[string]driver.Place {
+	places := map[string]driver.Place{}
+	for _, group := range nls.Status.NodeStorageInfo.VolumeGroups {
+		for _, v := range group.LogicalVolumes {
+			if v.VolumeID != "" {
+				places[v.VolumeID] = driver.Place{Node: nls.Name, Kind: volume.LVM, Group: group.Name, Size: capacity.Bytes(v.Total)}
+			}
+		}
+	}
+	return places
+}
