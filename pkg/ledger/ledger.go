@@ -1,0 +1,296 @@
+// Package ledger knows what every node has and what has been promised of it. It
+// is a lock around arithmetic: it decides nothing, watches nothing and does not
+// know what time it is; the times in it are those its callers pass.
+package ledger
+
+import (
+	"sync"
+	"time"
+
+	"github.com/open-local/open-local/pkg/capacity"
+)
+
+// Ledger knows, for every node, what its agent last reported and what is there or
+// promised beside that. A promise lives like this:
+//
+//	       Hold               Choose              Exists: its PersistentVolume is there
+//	(none) ------>  held  --------------> promised ---------------------> existing
+//	        on every node  one node shows     |   on one node                 |
+//	        it may land on     |              |                               |
+//	                |          |       Forget |                               |
+//	                |          +-- Promise    +-- Gone, then lingering -------+-- Gone
+//	                |              (no hold)  |                               |
+//	     Release or expired                expired                     no report names it
+//	                |                         |                               |
+//	                +----> (none)             +----> (none)                   +----> (none)
+//
+// A volume is counted once on a node, whoever speaks of it: the report, its
+// existence, the promise, and a hold only where none of these counts it. It counts
+// with the largest size of all. So no order of events and no repetition changes
+// what is free, and a report that was written before a promise cannot free it:
+// only what happens to the claim or the volume itself ends a promise.
+//
+// What was promised and whose claim or pod is gone may be in the making at this
+// moment. It lingers for a while, unless a report has named it before: then the
+// reports are believed, which now do or do not.
+//
+// All names of volumes are those of logical volumes.
+type Ledger struct {
+	mu        sync.RWMutex // guards all below, and all nodes and holds
+	nodes     map[string]*node
+	where     map[string]*node     // the node that last began to count the volume
+	doubles   map[string]int       // how many more nodes count a volume of that name
+	promises  map[string]*node     // the node where the volume is promised
+	deadlines map[string]time.Time // when the promise of the volume ends by itself
+	holds     map[string]*hold     // by the UID of the pod
+	next      time.Time            // no hold or promise ends by itself before
+	names     interned             // of volume groups
+	changed   chan struct{}        // closed at the next change, when somebody asked
+}
+
+// New returns a Ledger that knows of no node.
+func New() *Ledger {
+	return &Ledger{
+		nodes:     map[string]*node{},
+		where:     map[string]*node{},
+		doubles:   map[string]int{},
+		promises:  map[string]*node{},
+		deadlines: map[string]time.Time{},
+		holds:     map[string]*hold{},
+		names:     interned{ids: map[string]groupID{}, names: []string{""}},
+	}
+}
+
+// A Report is what an agent saw on its node.
+type Report struct {
+	// Version orders the reports of one node. One older than the last is ignored;
+	// zero is never old.
+	Version uint64
+	Groups  []Group
+}
+
+// A Group is a volume group in a report.
+type Group struct {
+	Name        string
+	Managed     bool           // volumes may be put there; others only keep theirs
+	Allocatable capacity.Bytes // what volumes of ours may ever fill
+	Available   capacity.Bytes // what no logical volume has taken, whoever's
+	Extent      capacity.Bytes
+	Media       capacity.Media
+	Trouble     string // why nothing new may be put there; empty when all is well
+	Volumes     []Volume
+}
+
+// A Volume is a logical volume in a report.
+type Volume struct {
+	Name string
+	Size capacity.Bytes
+	// Ours says that the group's Allocatable includes the volume. What others have
+	// taken is not in Allocatable.
+	Ours bool
+}
+
+// Report replaces what was reported of the node. Promises and holds stay.
+func (l *Ledger) Report(name string, report Report) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := l.node(name)
+	if report.Version != 0 && report.Version < n.version {
+		return
+	}
+	n.version = report.Version
+	l.replace(n, report.Groups)
+	n.reported = true
+	l.recount(n)
+	l.ring()
+}
+
+// Leave forgets what was reported of the node: it, or its report, is gone. Volumes
+// that are known to exist there, and promises, are remembered for its return.
+func (l *Ledger) Leave(name string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n, known := l.nodes[name]
+	if !known {
+		return
+	}
+	n.version, n.reported = 0, false
+	l.replace(n, nil)
+	l.recount(n)
+	l.drop(n)
+	l.ring()
+}
+
+// A Place is where a volume lies or is promised.
+type Place struct {
+	Node  string
+	Group string
+	// Exists is true when more than a promise says so: a report or its
+	// PersistentVolume, or for an inline volume its pod.
+	Exists bool
+}
+
+// Where returns the place of the volume, if it is counted anywhere. Holds do not
+// count: they are in many places.
+func (l *Ledger) Where(volume string) (Place, bool) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	n, counted := l.where[volume]
+	if !counted {
+		return Place{}, false
+	}
+	e := n.volumes[volume]
+	return Place{Node: n.name, Group: l.names.names[e.group()], Exists: e.reported > 0 || e.existing > 0}, true
+}
+
+// A View is a node as a decision should see it. What one pod holds is not taken off
+// it: the decision is about that pod.
+type View struct {
+	capacity.Node
+	Reported bool            // false when no agent has reported; nothing can be placed
+	Spots    []capacity.Spot // what the pod holds there, in the order of its Hold; or nil
+}
+
+// Views is the working space of View and Held. The zero value is ready, and
+// using one again saves memory.
+type Views struct {
+	Nodes  []View
+	groups []capacity.Group
+	spots  []capacity.Spot
+}
+
+// See copies the nodes of these names, in their order, as the pod with that UID
+// should see them.
+func (l *Ledger) See(pod string, names []string, into *Views) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	l.see(l.holds[pod], names, into)
+}
+
+// SeeWithoutHolds is See as it would be if no pod held anything: a decision that fits
+// only here must wait for others, not for room.
+func (l *Ledger) SeeWithoutHolds(names []string, into *Views) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	l.see(nil, names, into)
+	for i := range into.Nodes {
+		n := l.nodes[into.Nodes[i].Name]
+		for g := range into.Nodes[i].Groups {
+			into.Nodes[i].Groups[g].Free = max(0, n.groups[g].raw()+n.groups[g].held)
+		}
+	}
+}
+
+func (l *Ledger) see(own *hold, names []string, into *Views) {
+	into.Nodes, into.groups, into.spots = into.Nodes[:0], into.groups[:0], into.spots[:0]
+	for _, name := range names {
+		n, known := l.nodes[name]
+		if !known || !n.reported {
+			into.Nodes = append(into.Nodes, View{Node: capacity.Node{Name: name}})
+			continue
+		}
+		first := len(into.groups)
+		for i := range n.groups {
+			into.groups = append(into.groups, n.groups[i].view)
+		}
+		view := View{Node: capacity.Node{Name: name, Groups: into.groups[first:len(into.groups):len(into.groups)]}, Reported: true}
+		if own != nil {
+			l.giveBack(own, n, &view, into)
+		}
+		into.Nodes = append(into.Nodes, view)
+	}
+}
+
+// giveBack puts what the hold has on n back into the view, and lists its spots.
+func (l *Ledger) giveBack(own *hold, n *node, view *View, into *Views) {
+	ref, held := own.on(n)
+	if !held {
+		return
+	}
+	first := len(into.spots)
+	for i, id := range ref.spots() {
+		spot := capacity.Spot{}
+		if g := n.byID(id); g != nil && !n.counts(own.claims[i].Volume) {
+			spot = capacity.Spot{Group: g.view.Name, Size: cost(&own.claims[i], g), Layout: own.claims[i].Layout}
+		}
+		into.spots = append(into.spots, spot)
+	}
+	view.Spots = into.spots[first:len(into.spots):len(into.spots)]
+	for i := range n.groups {
+		raw := n.groups[i].raw()
+		for _, spot := range view.Spots {
+			if spot.Group == n.groups[i].view.Name {
+				raw += spot.Size
+			}
+		}
+		view.Groups[i].Free = max(0, raw)
+	}
+}
+
+// Changed returns a channel that is closed when something has changed since that
+// may have made room. Ask before deciding, wait after.
+func (l *Ledger) Changed() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.changed == nil {
+		l.changed = make(chan struct{})
+	}
+	return l.changed
+}
+
+// ring wakes those who wait. l.mu is held.
+func (l *Ledger) ring() {
+	if l.changed != nil {
+		close(l.changed)
+		l.changed = nil
+	}
+}
+
+// A Use is what one node has, and how many volumes of ours it counts.
+type Use struct {
+	capacity.Node
+	Volumes int // reported as ours, existing or promised
+}
+
+// Stats are what the ledger holds, for whoever watches over it.
+type Stats struct {
+	Nodes    int // that have reported
+	Holds    int // pods that hold room
+	Promises int // volumes that are promised
+}
+
+// Stats counts.
+func (l *Ledger) Stats() Stats {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	stats := Stats{Holds: len(l.holds), Promises: len(l.promises)}
+	for _, n := range l.nodes {
+		if n.reported {
+			stats.Nodes++
+		}
+	}
+	return stats
+}
+
+// Uses copies what every node that has reported has, in no order.
+func (l *Ledger) Uses() []Use {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	uses := make([]Use, 0, len(l.nodes))
+	for _, n := range l.nodes {
+		if !n.reported {
+			continue
+		}
+		use := Use{Node: capacity.Node{Name: n.name, Groups: make([]capacity.Group, len(n.groups))}}
+		for i := range n.groups {
+			use.Groups[i] = n.groups[i].view
+		}
+		for _, e := range n.volumes {
+			if e.ours || e.existing > 0 || e.promised > 0 {
+				use.Volumes++
+			}
+		}
+		uses = append(uses, use)
+	}
+	return uses
+}

@@ -1,0 +1,446 @@
+package ledger
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/open-local/open-local/pkg/capacity"
+	"github.com/open-local/open-local/pkg/volume"
+)
+
+// The model says the same as the ledger, slowly: it keeps what it was told in lists
+// and computes what is free from all of them whenever it is asked.
+type model struct {
+	reports  map[string]*Report              // by node; nil when it left
+	existing map[string]map[string]modelSpot // by node, then volume
+	promises map[string]modelPromise         // by volume
+	holds    map[string]modelHold            // by pod
+	seen     map[string]map[string]bool      // by node, then volume
+}
+
+type modelSpot struct {
+	group string
+	size  capacity.Bytes
+}
+
+type modelPromise struct {
+	modelSpot
+	node  string
+	until time.Time
+}
+
+type modelHold struct {
+	claims []volume.Claim
+	on     map[string][]string // by node, the groups of the claims; "" for counted ones
+	until  time.Time
+}
+
+func newModel() *model {
+	m := &model{
+		reports:  map[string]*Report{},
+		existing: map[string]map[string]modelSpot{},
+		promises: map[string]modelPromise{},
+		holds:    map[string]modelHold{},
+		seen:     map[string]map[string]bool{},
+	}
+	for _, node := range nodeNames {
+		m.existing[node] = map[string]modelSpot{}
+		m.seen[node] = map[string]bool{}
+	}
+	return m
+}
+
+// listed returns where the node's report lists the volume, and its size.
+func (m *model) listed(node, name string) (spot modelSpot, ok bool) {
+	if m.reports[node] == nil {
+		return modelSpot{}, false
+	}
+	for _, g := range m.reports[node].Groups {
+		for _, v := range g.Volumes {
+			if v.Name == name {
+				return modelSpot{g.Name, v.Size}, true
+			}
+		}
+	}
+	return modelSpot{}, false
+}
+
+// counted returns the group in which the node counts the volume, and how much of it
+// is not in the listed size.
+func (m *model) counted(node, name string) (spot modelSpot, ok bool) {
+	listed, isListed := m.listed(node, name)
+	existing, exists := m.existing[node][name]
+	promise, promised := m.promises[name]
+	promised = promised && promise.node == node
+	wants := existing.size
+	if promised {
+		wants = max(wants, promise.size)
+	}
+	switch {
+	case isListed:
+		return modelSpot{listed.group, max(0, wants-listed.size).Floor(1)}, true
+	case exists:
+		return modelSpot{existing.group, wants}, true
+	case promised:
+		return modelSpot{promise.group, wants}, true
+	}
+	return modelSpot{}, false
+}
+
+// names returns every volume anybody ever spoke of.
+func (m *model) names() []string { return volumeNames }
+
+// free returns what every managed group of the node has free, as the pod sees it.
+func (m *model) free(node, pod string) map[string]capacity.Bytes {
+	if m.reports[node] == nil {
+		return nil
+	}
+	free := map[string]capacity.Bytes{}
+	for _, g := range m.reports[node].Groups {
+		if !g.Managed {
+			continue
+		}
+		left := g.Allocatable
+		for _, v := range g.Volumes {
+			if v.Ours {
+				left -= v.Size
+			}
+		}
+		left = min(left, g.Available).Floor(g.Extent)
+		for _, name := range m.names() {
+			if spot, ok := m.counted(node, name); ok && spot.group == g.Name && spot.size > 0 {
+				left -= spot.size.Extents(g.Extent)
+			}
+		}
+		for holder, h := range m.holds {
+			if holder == pod {
+				continue
+			}
+			for i, group := range h.on[node] {
+				if _, ok := m.counted(node, h.claims[i].Volume); !ok && group == g.Name {
+					left -= h.claims[i].Size.Extents(g.Extent)
+				}
+			}
+		}
+		free[g.Name] = left
+	}
+	return free
+}
+
+func (m *model) report(node string, r Report) {
+	m.reports[node] = &r
+	for _, name := range m.names() {
+		_, listed := m.listed(node, name)
+		promise, promised := m.promises[name]
+		_, exists := m.existing[node][name]
+		switch {
+		case listed:
+			m.seen[node][name] = true
+		case promised && promise.node == node, !exists:
+			delete(m.seen[node], name)
+		}
+	}
+}
+
+func (m *model) leave(node string) {
+	m.report(node, Report{})
+	m.reports[node] = nil
+}
+
+// hold returns the refused offers.
+func (m *model) hold(pod string, claims []volume.Claim, offers []Offer, until time.Time) (refused []int) {
+	delete(m.holds, pod)
+	h := modelHold{claims: claims, on: map[string][]string{}, until: until}
+	for i, offer := range offers {
+		free, groups, fits := m.free(offer.Node, pod), []string{}, m.reports[offer.Node] != nil
+		for c, claim := range claims {
+			if _, ok := m.counted(offer.Node, claim.Volume); ok {
+				groups = append(groups, "")
+				continue
+			}
+			group := offer.Spots[c].Group
+			if _, there := free[group]; !there {
+				fits = false
+				break
+			}
+			free[group] -= claim.Size.Extents(extentSize)
+			fits = fits && free[group] >= 0
+			groups = append(groups, group)
+		}
+		if !fits {
+			refused = append(refused, i)
+			continue
+		}
+		h.on[offer.Node] = groups
+	}
+	if len(h.on) > 0 {
+		m.holds[pod] = h
+	}
+	for _, claim := range claims {
+		if p, ok := m.promises[claim.Volume]; ok && !p.until.IsZero() && p.until.Before(until) {
+			p.until = until
+			m.promises[claim.Volume] = p
+		}
+	}
+	return refused
+}
+
+func (m *model) choose(pod, node string, until time.Time) bool {
+	h, holds := m.holds[pod]
+	if !holds {
+		return false
+	}
+	delete(m.holds, pod)
+	groups, here := h.on[node]
+	if !here {
+		return false
+	}
+	for i, group := range groups {
+		if _, ok := m.counted(node, h.claims[i].Volume); !ok && group != "" {
+			m.promise(h.claims[i].Volume, modelPromise{modelSpot{group, h.claims[i].Size.Extents(extentSize)}, node, until})
+		}
+	}
+	return true
+}
+
+func (m *model) promise(name string, p modelPromise) {
+	m.unpromise(name)
+	m.promises[name] = p
+}
+
+func (m *model) unpromise(name string) {
+	p, ok := m.promises[name]
+	delete(m.promises, name)
+	if _, counted := m.counted(p.node, name); ok && !counted {
+		delete(m.seen[p.node], name)
+	}
+}
+
+func (m *model) expire(now time.Time) {
+	maps.DeleteFunc(m.holds, func(_ string, h modelHold) bool { return !now.Before(h.until) })
+	for name, p := range m.promises {
+		if !p.until.IsZero() && !now.Before(p.until) {
+			m.unpromise(name)
+		}
+	}
+}
+
+const extentSize = 4
+
+var (
+	nodeNames   = []string{"n1", "n2", "n3"}
+	groupNames  = []string{"a", "b"}
+	volumeNames = []string{"v0", "v1", "v2", "v3", "v4", "v5"}
+	podNames    = []string{"p0", "p1", "p2"}
+	start       = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+)
+
+func drawReport(t *rapid.T) Report {
+	r := Report{}
+	unused := slices.Clone(volumeNames)
+	for _, name := range groupNames {
+		if rapid.IntRange(0, 9).Draw(t, "missing") == 0 {
+			continue
+		}
+		g := Group{
+			Name:        name,
+			Managed:     rapid.IntRange(0, 9).Draw(t, "managed") > 0,
+			Allocatable: capacity.Bytes(rapid.Int64Range(0, 100).Draw(t, "allocatable")),
+			Available:   capacity.Bytes(rapid.Int64Range(0, 100).Draw(t, "available")),
+			Extent:      extentSize,
+		}
+		for range rapid.IntRange(0, 3).Draw(t, "volumes") {
+			if len(unused) == 0 {
+				break
+			}
+			at := rapid.IntRange(0, len(unused)-1).Draw(t, "volume")
+			g.Volumes = append(g.Volumes, Volume{
+				Name: unused[at],
+				Size: extentSize * capacity.Bytes(rapid.Int64Range(1, 8).Draw(t, "size")),
+				Ours: rapid.Bool().Draw(t, "ours"),
+			})
+			unused = slices.Delete(unused, at, at+1)
+		}
+		r.Groups = append(r.Groups, g)
+	}
+	return r
+}
+
+func drawClaims(t *rapid.T) []volume.Claim {
+	var claims []volume.Claim
+	for _, name := range volumeNames {
+		if rapid.IntRange(0, 2).Draw(t, "claimed") == 0 {
+			claims = append(claims, volume.Claim{
+				Volume: name,
+				Size:   capacity.Bytes(rapid.Int64Range(1, 30).Draw(t, "wants")),
+				Layout: capacity.Linear,
+			})
+		}
+	}
+	return claims
+}
+
+func drawSpots(t *rapid.T, claims []volume.Claim) []capacity.Spot {
+	spots := make([]capacity.Spot, len(claims))
+	for i, claim := range claims {
+		spots[i] = capacity.Spot{
+			Group: rapid.SampledFrom(groupNames).Draw(t, "spot"),
+			Size:  claim.Size.Extents(extentSize), Layout: capacity.Linear,
+		}
+	}
+	return spots
+}
+
+// TestTheLedgerAgreesWithAnObviousOne does anything in any order, any number of times,
+// and asks after each step what every pod sees of every node.
+func TestTheLedgerAgreesWithAnObviousOne(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		l, m, now := New(), newModel(), start
+		node := func() string { return rapid.SampledFrom(nodeNames).Draw(t, "node") }
+		pod := func() string { return rapid.SampledFrom(podNames).Draw(t, "pod") }
+		name := func() string { return rapid.SampledFrom(volumeNames).Draw(t, "name") }
+		group := func() string { return rapid.SampledFrom(groupNames).Draw(t, "group") }
+		soon := func() time.Time {
+			return now.Add(time.Duration(rapid.IntRange(1, 60).Draw(t, "seconds")) * time.Second)
+		}
+		same := func(what string, got, want any) {
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Fatalf("%s (-model +ledger):\n%s", what, diff)
+			}
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"report": func(t *rapid.T) { on, r := node(), drawReport(t); l.Report(on, r); m.report(on, r) },
+			"leave":  func(*rapid.T) { on := node(); l.Leave(on); m.leave(on) },
+			"hold": func(t *rapid.T) {
+				who, claims, until := pod(), drawClaims(t), soon()
+				var offers []Offer
+				for _, on := range nodeNames {
+					if rapid.Bool().Draw(t, "offered") {
+						offers = append(offers, Offer{Node: on, Spots: drawSpots(t, claims)})
+					}
+				}
+				if len(claims) == 0 {
+					offers = nil
+				}
+				same("refused", l.Hold(who, claims, offers, until), m.hold(who, claims, offers, until))
+			},
+			"release": func(*rapid.T) { who := pod(); l.Release(who); delete(m.holds, who) },
+			"narrow": func(*rapid.T) {
+				who, to := pod(), node()
+				l.Narrow(who, []string{to})
+				if h := m.holds[who]; len(h.on) > 1 {
+					maps.DeleteFunc(h.on, func(on string, _ []string) bool { return on != to })
+					if len(h.on) == 0 {
+						delete(m.holds, who)
+					}
+				}
+			},
+			"choose": func(*rapid.T) {
+				who, on, until := pod(), node(), soon()
+				same("chosen", l.ChooseForPod(who, on, until), m.choose(who, on, until))
+			},
+			"promise": func(t *rapid.T) {
+				who, on, claims, until := pod(), node(), drawClaims(t), soon()
+				offer := Offer{Node: on, Spots: drawSpots(t, claims)}
+				before := m.holds[who]
+				promised := l.Promise(who, claims, offer, until)
+				refused := len(m.hold(who, claims, []Offer{offer}, start)) > 0 || (len(claims) == 0 && m.reports[on] == nil)
+				same("promised", promised, !refused)
+				delete(m.holds, who)
+				if refused {
+					if before.on != nil {
+						m.holds[who] = before
+					}
+					return
+				}
+				for i, claim := range claims {
+					if _, ok := m.counted(on, claim.Volume); !ok {
+						m.promise(claim.Volume, modelPromise{modelSpot{offer.Spots[i].Group, offer.Spots[i].Size}, on, until})
+					}
+				}
+			},
+			"confirm": func(*rapid.T) {
+				what, on := name(), node()
+				p, ok := m.promises[what]
+				same("confirmed", l.Confirm(what, on), ok && p.node == on)
+				if ok && p.node == on {
+					p.until = time.Time{}
+					m.promises[what] = p
+				}
+			},
+			"forget": func(*rapid.T) { what := name(); l.Forget(what); m.unpromise(what) },
+			"linger": func(*rapid.T) {
+				what, until := name(), soon()
+				l.Linger(what, until)
+				if p, ok := m.promises[what]; ok && m.seen[p.node][what] {
+					m.unpromise(what)
+				} else if ok {
+					p.until = until
+					m.promises[what] = p
+				}
+			},
+			"exists": func(t *rapid.T) {
+				what, on, spot := name(), node(), modelSpot{group(), capacity.Bytes(rapid.Int64Range(1, 30).Draw(t, "size"))}
+				l.Exists(what, on, capacity.Spot{Group: spot.group, Size: spot.size})
+				m.existing[on][what] = spot
+				m.unpromise(what)
+			},
+			"gone": func(*rapid.T) {
+				what, on, until := name(), node(), soon()
+				l.Gone(what, on, until)
+				spot, ok := m.existing[on][what]
+				seen := m.seen[on][what]
+				delete(m.existing[on], what)
+				if ok && !seen {
+					m.promise(what, modelPromise{spot, on, until})
+				}
+				if _, counted := m.counted(on, what); !counted {
+					delete(m.seen[on], what)
+				}
+			},
+			"expire": func(*rapid.T) { now = soon(); l.Expire(now); m.expire(now) },
+			"": func(*rapid.T) {
+				var views Views
+				for _, who := range append(podNames, "nobody") {
+					l.See(who, nodeNames, &views)
+					for i, on := range nodeNames {
+						same(fmt.Sprintf("what %s sees of %s", who, on), freeOf(views.Nodes[i]), atLeastNothing(m.free(on, who)))
+					}
+				}
+				for _, what := range volumeNames {
+					place, counted := l.Where(what)
+					if _, ok := m.counted(place.Node, what); ok != counted {
+						t.Fatalf("%s is counted: %t, but the model says %t", what, counted, ok)
+					}
+					if spot, _ := m.counted(place.Node, what); spot.group != place.Group {
+						t.Fatalf("%s is in %q, but the model says %q", what, place.Group, spot.group)
+					}
+				}
+			},
+		})
+	})
+}
+
+func freeOf(view View) map[string]capacity.Bytes {
+	if !view.Reported {
+		return nil
+	}
+	free := map[string]capacity.Bytes{}
+	for _, g := range view.Groups {
+		free[g.Name] = g.Free
+	}
+	return free
+}
+
+func atLeastNothing(free map[string]capacity.Bytes) map[string]capacity.Bytes {
+	for name := range free {
+		free[name] = max(0, free[name])
+	}
+	return free
+}

@@ -1,0 +1,269 @@
+package ledger
+
+import (
+	"time"
+
+	"github.com/open-local/open-local/pkg/capacity"
+	"github.com/open-local/open-local/pkg/volume"
+)
+
+// Choose makes promises of what is held together with the volume, by whichever pods:
+// its claim shows that they land on the node. It returns false when no hold had the
+// volume there; any hold that had it elsewhere is ended all the same. The promises
+// end at until unless Confirm comes first: all that is known is that one of the
+// claims has made its choice.
+func (l *Ledger) Choose(name, nodeName string, until time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	chosen := false
+	for _, h := range l.holds {
+		for i := range h.claims {
+			if h.claims[i].Volume == name {
+				chosen = l.choose(h, nodeName, until) || chosen
+				break
+			}
+		}
+	}
+	return chosen
+}
+
+// ChooseForPod makes promises on the node of what the pod holds: it has landed there.
+// It returns false when the pod held nothing on the node.
+func (l *Ledger) ChooseForPod(pod, nodeName string, until time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	h := l.holds[pod]
+	return h != nil && l.choose(h, nodeName, until)
+}
+
+// choose ends the hold in favour of promises on the node. l.mu is held.
+func (l *Ledger) choose(h *hold, nodeName string, until time.Time) bool {
+	n, known := l.nodes[nodeName]
+	var ref heldAt
+	if known {
+		ref, known = h.on(n)
+	}
+	l.release(h)
+	if !known {
+		return false
+	}
+	for i, id := range ref.spots() {
+		if n.counts(h.claims[i].Volume) || id == noGroup {
+			continue
+		}
+		spot := promised{id: id, size: h.claims[i].Size}
+		if g := n.byID(id); g != nil {
+			spot.size = cost(&h.claims[i], g)
+		}
+		l.promise(l.node(nodeName), h.claims[i].Volume, spot, until)
+	}
+	l.recount(n)
+	return true
+}
+
+// promised is where a volume is promised.
+type promised struct {
+	id   groupID
+	size capacity.Bytes
+}
+
+// promise promises the volume on n and nowhere else. The caller recounts n.
+func (l *Ledger) promise(n *node, name string, spot promised, until time.Time) {
+	if before := l.promises[name]; before != nil && before != n {
+		l.unpromise(name)
+	}
+	e := n.volumes[name]
+	e.promised, e.promisedIn = max(1, spot.size), spot.id
+	l.set(n, name, e)
+	l.promises[name] = n
+	l.setDeadline(name, until)
+}
+
+// unpromise ends the promise of the volume, if there is one. l.mu is held.
+func (l *Ledger) unpromise(name string) {
+	n, promised := l.promises[name]
+	if !promised {
+		return
+	}
+	delete(l.promises, name)
+	delete(l.deadlines, name)
+	e := n.volumes[name]
+	e.promised = 0
+	l.set(n, name, e)
+	l.recount(n)
+	l.drop(n)
+	l.ring()
+}
+
+// Promise promises the claims' spots on the node, which the pod then no longer holds
+// anywhere. It returns false, and changes nothing, when the node has changed since it
+// was seen and they do not all fit now. A claim that is counted there already keeps
+// the place it has.
+func (l *Ledger) Promise(pod string, claims []volume.Claim, offer Offer, until time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n, known := l.nodes[offer.Node]
+	if !known || !n.reported || !l.hasRoom(n, l.holds[pod], claims, offer.Spots) {
+		return false
+	}
+	l.release(l.holds[pod])
+	for i := range claims {
+		if n.counts(claims[i].Volume) {
+			continue
+		}
+		spot := promised{id: n.byName(offer.Spots[i].Group).id, size: offer.Spots[i].Size}
+		l.promise(n, claims[i].Volume, spot, until)
+	}
+	l.recount(n)
+	return true
+}
+
+// hasRoom reports whether n has room for the spots of those claims that it does not
+// count yet, when what the hold has there is given back.
+func (l *Ledger) hasRoom(n *node, own *hold, claims []volume.Claim, spots []capacity.Spot) bool {
+	left := make([]capacity.Bytes, len(n.groups))
+	for i := range n.groups {
+		left[i] = n.groups[i].raw()
+	}
+	if ref, held := own.on(n); held {
+		for i, id := range ref.spots() {
+			if n.counts(own.claims[i].Volume) {
+				continue
+			}
+			if g := n.index(id); g >= 0 {
+				left[g] += cost(&own.claims[i], &n.groups[g])
+			}
+		}
+	}
+	for i := range claims {
+		if n.counts(claims[i].Volume) {
+			continue
+		}
+		g := n.byName(spots[i].Group)
+		if g == nil {
+			return false
+		}
+		at := n.index(g.id)
+		if left[at] -= spots[i].Size; left[at] < 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// Confirm makes the promise of the volume on the node last until it is forgotten: its
+// claim shows the node. It returns false when there is no such promise.
+func (l *Ledger) Confirm(name, nodeName string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := l.promises[name]
+	if n == nil || n.name != nodeName {
+		return false
+	}
+	delete(l.deadlines, name)
+	return true
+}
+
+// Forget ends the promise of the volume: its claim has left the node, and nobody is
+// making the volume.
+func (l *Ledger) Forget(name string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.unpromise(name)
+}
+
+// Linger ends the promise of the volume at the latest by then, because its claim is
+// gone, and at once when the reports can tell.
+func (l *Ledger) Linger(name string, until time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := l.promises[name]
+	if n == nil {
+		return
+	}
+	if n.volumes[name].seen {
+		l.unpromise(name)
+		return
+	}
+	l.setDeadline(name, until)
+}
+
+// Exists says that the volume lies on the node: a PersistentVolume or a running pod
+// says so. That ends the promise of it.
+func (l *Ledger) Exists(name, nodeName string, spot capacity.Spot) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := l.node(nodeName)
+	e := n.volumes[name]
+	e.existing, e.existingIn = max(1, spot.Size), l.names.id(spot.Group)
+	l.set(n, name, e)
+	l.unpromise(name)
+	l.recount(n)
+	l.ring()
+}
+
+// Gone says that what made the volume exist on the node is gone. It lingers as a
+// promise until then, unless the reports can tell.
+func (l *Ledger) Gone(name, nodeName string, until time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n, known := l.nodes[nodeName]
+	if !known || n.volumes[name].existing == 0 {
+		return
+	}
+	e := n.volumes[name]
+	spot := promised{id: e.existingIn, size: e.existing}
+	e.existing = 0
+	if e.seen {
+		l.set(n, name, e)
+	} else {
+		n.volumes[name] = e
+		l.promise(n, name, spot, until)
+	}
+	l.recount(n)
+	l.drop(n)
+	l.ring()
+}
+
+// setDeadline says when the promise of the volume ends; the zero time is never.
+func (l *Ledger) setDeadline(name string, until time.Time) {
+	if until.IsZero() {
+		delete(l.deadlines, name)
+		return
+	}
+	l.deadlines[name] = until
+	l.due(until)
+}
+
+// due makes sure that Expire looks again by then.
+func (l *Ledger) due(until time.Time) {
+	if l.next.IsZero() || until.Before(l.next) {
+		l.next = until
+	}
+}
+
+// Expire ends the holds and promises whose time has come. It returns when to call
+// again at the earliest, which is zero when nothing waits to expire.
+func (l *Ledger) Expire(now time.Time) (next time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.next.IsZero() || now.Before(l.next) {
+		return l.next
+	}
+	l.next = time.Time{}
+	for _, h := range l.holds {
+		if !now.Before(h.until) {
+			l.release(h)
+		} else {
+			l.due(h.until)
+		}
+	}
+	for name, until := range l.deadlines {
+		if !now.Before(until) {
+			l.unpromise(name)
+		} else {
+			l.due(until)
+		}
+	}
+	return l.next
+}
