@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/open-local/open-local/hack/lab/cluster"
 )
 
 // exitCode is an error that carries the exit code of a command run in the lab;
@@ -41,6 +43,9 @@ func root() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
+	var dir string
+	cmd.PersistentFlags().StringVar(&dir, "dir", cluster.DefaultDir, "directory of the cluster's state")
 	cmd.AddCommand(vmCommand(), buildCommand())
+	cmd.AddCommand(labCommands(&dir)...)
 	return cmd
 }

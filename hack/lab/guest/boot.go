@@ -39,10 +39,27 @@ func Boot(cfg Config) error {
 	if err := os.Setenv("PATH", strings.TrimPrefix(programPath, "PATH=")); err != nil {
 		return fmt.Errorf("setting PATH: %w", err)
 	}
-	if cfg.Job != nil {
+	switch {
+	case cfg.Job != nil:
 		return runJob(context.Background(), cfg)
+	case cfg.Node != nil:
+		return runNode(context.Background(), cfg)
 	}
 	return nil
+}
+
+// environment is that of every command in a machine. There is no udev, and lvm2
+// must be told, or it waits for device nodes that nobody makes.
+func environment(cfg Config) []string {
+	devices := make([]string, cfg.Disks)
+	for i := range devices {
+		devices[i] = disk.Device(i + 1)
+	}
+	return []string{
+		programPath, "HOME=/root", "DM_DISABLE_UDEV=1", "LAB=" + cfg.Hostname,
+		"LAB_DISKS=" + strings.Join(devices, ","),
+		"LAB_SCSI_DISKS=" + strings.Join(findSCSI(), ","),
+	}
 }
 
 // runJob runs the job and says on the serial line how it ended.
@@ -52,11 +69,7 @@ func runJob(ctx context.Context, cfg Config) error {
 		return err
 	}
 	job := *cfg.Job
-	devices := make([]string, cfg.Disks)
-	for i := range devices {
-		devices[i] = disk.Device(i + 1)
-	}
-	job.Env = append([]string{programPath, "LAB=vm", "LAB_DISKS=" + strings.Join(devices, ","), "LAB_SCSI_DISKS=" + strings.Join(findSCSI(), ",")}, job.Env...)
+	job.Env = append(environment(cfg), job.Env...)
 	conn := wire.New(serial, serial)
 	// What came before the line passes bytes unchanged would be garbled.
 	if err := conn.Write(wire.Start, nil); err != nil {
@@ -84,10 +97,4 @@ func openLine(device string) (*os.File, error) {
 		return nil, fmt.Errorf("making the serial line pass bytes unchanged: %w", err)
 	}
 	return f, nil
-}
-
-// PowerOff switches the machine off.
-func PowerOff() error {
-	unix.Sync()
-	return unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
 }

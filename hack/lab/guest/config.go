@@ -22,9 +22,9 @@ type Config struct {
 	// DataDisk is the device that holds what the machine writes outside its
 	// disks. Without one that is memory, and gone when the machine stops.
 	DataDisk string `json:"dataDisk,omitempty"`
-	// Shares are directories of the host that are seen as they are, writes
-	// included. Everything else of the host is read only below a private layer.
-	Shares []string `json:"shares,omitempty"`
+	// Shares are directories of the host that are seen as they are. Everything
+	// else of the host is read only below a private layer.
+	Shares []Share `json:"shares,omitempty"`
 	// Disks is how many disks the machine has, its data disk aside.
 	Disks int `json:"disks"`
 	// SCSI asks for that many disks in memory that have an identity, of
@@ -36,8 +36,32 @@ type Config struct {
 	Node *Node         `json:"node,omitempty"`
 }
 
+// A Share is a directory of the host that a machine sees at the same place.
+type Share struct {
+	Path     string `json:"path"`
+	Writable bool   `json:"writable,omitempty"`
+}
+
 // Node is what a machine needs to be a Kubernetes node.
-type Node struct{}
+type Node struct {
+	IP      string `json:"ip"`
+	PodCIDR string `json:"podCIDR"`
+	// Programs is the directory with kubelet, containerd and their tools.
+	Programs string `json:"programs"`
+	// Images is the directory with the archives of the images that every node has.
+	Images string `json:"images"`
+	// Logs is the directory of the host into which the node's programs log.
+	Logs string `json:"logs"`
+	// Token must be shown by who wants to run commands in the node.
+	Token string `json:"token"`
+	// Kubeconfig is with what the kubelet goes to the API server.
+	Kubeconfig string `json:"kubeconfig"`
+	// CA is the authority by which the kubelet knows the API server.
+	CA string `json:"ca"`
+	// Cert and Key are with what the kubelet serves.
+	Cert string `json:"cert"`
+	Key  string `json:"key"`
+}
 
 // ReadConfig reads a Config from a file.
 func ReadConfig(path string) (Config, error) {

@@ -32,6 +32,10 @@ func Reap(argv []string, files []*os.File) (int, error) {
 	}
 }
 
+// FilesVariable says how many descriptors the first process of a namespace hands
+// on to its program.
+const FilesVariable = "LAB_FILES"
+
 // LifelineVariable names the descriptor whose end of input means that the owner
 // of a process namespace is gone.
 const LifelineVariable = "LAB_LIFELINE"

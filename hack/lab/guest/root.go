@@ -126,7 +126,11 @@ func fillRoot(cfg Config, root string) error {
 		mounts = append(mounts, mountPoint{own, dir, "", unix.MS_BIND, ""})
 	}
 	for _, share := range cfg.Shares {
-		mounts = append(mounts, mountPoint{"hostfs", share, "hostfs", 0, share})
+		flags := uintptr(unix.MS_RDONLY)
+		if share.Writable {
+			flags = 0
+		}
+		mounts = append(mounts, mountPoint{"hostfs", share.Path, "hostfs", flags, share.Path})
 	}
 	// modprobe, also when the kernel calls it, looks here.
 	mounts = append(mounts, mountPoint{moduleRoot, "/lib/modules", "", unix.MS_BIND, ""})

@@ -4,6 +4,7 @@
 package vm
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -22,7 +23,8 @@ const Binary = "/usr/bin/linux.uml"
 // A Kernel is one machine before it is started.
 type Kernel struct {
 	Name   string // also its name for uml_mconsole
-	Dir    string // where its configuration, console and control socket go
+	Dir    string // where its configuration and control socket go; short, for a socket's path is
+	Log    string // the file with what the kernel and the machine's init say; empty: console.log in Dir
 	Init   string // the built program guest/init
 	Memory disk.Bytes
 	Config guest.Config
@@ -36,9 +38,9 @@ type Kernel struct {
 	SerialIn, SerialOut *os.File
 }
 
-// Command writes the machine's configuration and returns the command that is
-// its kernel. Its console goes to the file console.log in Dir.
-func (k Kernel) Command() (*exec.Cmd, error) {
+// Start writes the machine's configuration and starts its kernel. adjust may
+// change the command before, or be nil.
+func (k Kernel) Start(adjust func(*exec.Cmd)) (*exec.Cmd, error) {
 	if err := os.MkdirAll(k.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("making the directory of machine %s: %w", k.Name, err)
 	}
@@ -50,30 +52,24 @@ func (k Kernel) Command() (*exec.Cmd, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the console of machine %s: %w", k.Name, err)
 	}
-	defer console.Close() // the child has its own copy after Start
-	out, err := dup(console)
-	if err != nil {
-		return nil, fmt.Errorf("opening the console of machine %s: %w", k.Name, err)
-	}
+	defer console.Close() // the kernel has its own copy
 	cmd := exec.Command(Binary, k.arguments(config)...)
-	cmd.Stdout, cmd.Stderr = out, out
+	cmd.Stdout, cmd.Stderr = console, console
 	if k.SerialIn != nil {
 		cmd.ExtraFiles = []*os.File{k.SerialIn, k.SerialOut} // descriptors 3 and 4
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if adjust != nil {
+		adjust(cmd)
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("starting machine %s: %w", k.Name, err)
+	}
 	return cmd, nil
 }
 
-func dup(f *os.File) (*os.File, error) {
-	fd, err := syscall.Dup(int(f.Fd()))
-	if err != nil {
-		return nil, err
-	}
-	return os.NewFile(uintptr(fd), f.Name()), nil
-}
-
 // Console is the file with what the kernel and the machine's init said.
-func (k Kernel) Console() string { return filepath.Join(k.Dir, "console.log") }
+func (k Kernel) Console() string { return cmp.Or(k.Log, filepath.Join(k.Dir, "console.log")) }
 
 func (k Kernel) arguments(config string) []string {
 	args := []string{

@@ -117,7 +117,7 @@ var private = []string{"/tmp", "/run", "/mnt", "/var/run", "/dev/shm"}
 
 // shared returns the directories to share, made absolute, the program's among
 // them if it would be hidden otherwise.
-func shared(dirs []string, program string) ([]string, error) {
+func shared(dirs []string, program string) ([]guest.Share, error) {
 	if strings.Contains(program, "/") {
 		abs, err := filepath.Abs(program)
 		if err != nil {
@@ -129,7 +129,7 @@ func shared(dirs []string, program string) ([]string, error) {
 			}
 		}
 	}
-	var out []string
+	var out []guest.Share
 	for _, dir := range dirs {
 		abs, err := filepath.Abs(dir)
 		if err != nil {
@@ -138,7 +138,7 @@ func shared(dirs []string, program string) ([]string, error) {
 		if abs == "/" {
 			return nil, errors.New("directory /: sharing all would let the machine write on the host; work in a directory below")
 		}
-		out = append(out, abs)
+		out = append(out, guest.Share{Path: abs, Writable: true})
 	}
 	return out, nil
 }
@@ -152,16 +152,12 @@ func run(ctx context.Context, k Kernel, options Options) (int, error) {
 	}
 	defer line.close()
 	k.SerialIn, k.SerialOut = line.farIn, line.farOut
-	cmd, err := k.Command()
-	if err != nil {
-		return 0, err
-	}
-	if err := os.Truncate(k.Console(), 0); err != nil {
+	if err := os.Remove(k.Console()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return 0, fmt.Errorf("clearing the console: %w", err)
 	}
-	Contain(cmd, k.Init, line.lifeline)
-	if err := cmd.Start(); err != nil {
-		return 0, fmt.Errorf("starting the machine: %w (does this system allow new process namespaces?)", err)
+	cmd, err := k.Start(func(cmd *exec.Cmd) { Contain(cmd, k.Init, line.lifeline) })
+	if err != nil {
+		return 0, fmt.Errorf("%w (does this system allow new process namespaces?)", err)
 	}
 	line.closeFar()
 	ended := make(chan error, 1)
@@ -191,9 +187,10 @@ func run(ctx context.Context, k Kernel, options Options) (int, error) {
 func Contain(cmd *exec.Cmd, reaper string, lifeline *os.File) {
 	cmd.Args = append([]string{reaper, cmd.Path}, cmd.Args[1:]...)
 	cmd.Path = reaper
+	cmd.Env = append(cmd.Environ(), fmt.Sprintf("%s=%d", guest.FilesVariable, 3+len(cmd.ExtraFiles)))
 	if lifeline != nil {
 		cmd.ExtraFiles = append(cmd.ExtraFiles, lifeline)
-		cmd.Env = append(cmd.Environ(), fmt.Sprintf("%s=%d", guest.LifelineVariable, 2+len(cmd.ExtraFiles)))
+		cmd.Env = append(cmd.Env, fmt.Sprintf("%s=%d", guest.LifelineVariable, 2+len(cmd.ExtraFiles)))
 	}
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}

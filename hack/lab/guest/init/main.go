@@ -31,9 +31,11 @@ func main() {
 
 // contain runs a program in the namespace of which this is the first process.
 func contain(argv []string) int {
-	inherited := 5 // standard ones and the two of a serial line
+	inherited, err := strconv.Atoi(os.Getenv(guest.FilesVariable))
+	if err != nil {
+		inherited = 3
+	}
 	if fd, err := strconv.Atoi(os.Getenv(guest.LifelineVariable)); err == nil {
-		inherited = fd
 		go guest.Await(os.NewFile(uintptr(fd), "lifeline"))
 	}
 	var files []*os.File
