@@ -31,7 +31,6 @@ generate: tools ## make clients, deep copies, definitions and gRPC code again
 verify: tools lint ## fail when generated code or the form of the source is stale, and lint
 	go run ./hack/generate -check -tools $(TOOLS)
 	@unformed=$$(gofmt -l apis cmd hack pkg); [ -z "$$unformed" ] || { echo "not as gofmt would have it:" $$unformed; exit 1; }
-	go mod verify
 
 .PHONY: lint
 lint: $(LINT) ## run the linters of .golangci.yml over every module
