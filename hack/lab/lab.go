@@ -144,7 +144,11 @@ func execCommand(dir *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return ended(c.Run(cmd.Context(), args[0], wire.Command{Argv: args[1:]}, standard(stdin)))
+			argv := args[1:]
+			if argv[0] == "--" && len(argv) > 1 {
+				argv = argv[1:]
+			}
+			return ended(c.Run(cmd.Context(), args[0], wire.Command{Argv: argv}, standard(stdin)))
 		},
 	}
 	cmd.Flags().BoolVarP(&stdin, "stdin", "i", false, "pass standard input on to the command")

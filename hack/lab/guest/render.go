@@ -73,7 +73,10 @@ func (n Node) cniConfig() object {
 		"name":       "lab",
 		"plugins": []object{{
 			"type": "ptp",
-			"ipam": object{"type": "host-local", "subnet": n.PodCIDR, "dataDir": "/run/cni-ipam"},
+			"ipam": object{
+				"type": "host-local", "subnet": n.PodCIDR, "dataDir": "/run/cni-ipam",
+				"routes": []object{{"dst": "0.0.0.0/0"}},
+			},
 		}},
 	}
 }
