@@ -52,7 +52,7 @@ type Signature struct {
 
 // Inspect finds out about the device at path. What does not exist, or is no device,
 // is evidence, too; an error means that something could not be found out, and then
-// nothing is proven. It starts one program, and only for a device that nothing uses.
+// nothing is proven. It starts one program at most.
 func (h *Host) Inspect(ctx context.Context, path string) (Evidence, error) {
 	e := Evidence{Path: path}
 	if err := h.inspect(ctx, &e); err != nil {
@@ -279,12 +279,17 @@ func kind(dir string) (string, error) {
 		}
 		return "dm", nil
 	}
+	return kindOfName(name), nil
+}
+
+// kindOfName tells the sort of a device that the kernel names by it.
+func kindOfName(name string) string {
 	for prefix, kind := range map[string]string{"loop": "loop", "sr": "rom", "ram": "ram", "zram": "ram", "md": "raid"} {
-		if rest, ok := strings.CutPrefix(name, prefix); ok && strings.Trim(rest, "0123456789") == "" {
-			return kind, nil
+		if number, ok := strings.CutPrefix(name, prefix); ok && strings.Trim(number, "0123456789") == "" {
+			return kind
 		}
 	}
-	return "disk", nil
+	return "disk"
 }
 
 func exists(dir, name string) bool {
@@ -298,9 +303,13 @@ func partitions(dir string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(all, func(name string) bool {
-		return !strings.HasPrefix(name, filepath.Base(dir)) || !exists(dir, name+"/partition")
-	}), nil
+	var parts []string
+	for _, name := range all {
+		if strings.HasPrefix(name, filepath.Base(dir)) && exists(dir, name+"/partition") {
+			parts = append(parts, name)
+		}
+	}
+	return parts, nil
 }
 
 // names returns what is in a directory; nil when it is empty or not there.

@@ -31,8 +31,9 @@ type node struct {
 }
 
 // ParseLsblk reads what "lsblk --json --bytes" printed and flattens its tree, in
-// which a device that lies on several others stands under each of them. A field that
-// is missing or does not parse is an error that names it.
+// which a device that lies on several others stands under each of them. Devices
+// without a size, such as a drive without its medium, are left out. A field that is
+// missing or does not parse is an error that names it.
 func ParseLsblk(data []byte) ([]Device, error) {
 	if len(bytes.TrimSpace(data)) == 0 {
 		return nil, nil // what some versions print when there is no device
@@ -50,6 +51,7 @@ func ParseLsblk(data []byte) ([]Device, error) {
 	if err := flat.add("", *doc.Devices, 0); err != nil {
 		return nil, fmt.Errorf("parsing lsblk's output: %w", err)
 	}
+	flat.devices = slices.DeleteFunc(flat.devices, func(d Device) bool { return d.Size == 0 })
 	slices.SortFunc(flat.devices, func(a, b Device) int { return strings.Compare(a.KernelName, b.KernelName) })
 	return flat.devices, nil
 }
@@ -121,8 +123,12 @@ func (n node) device() (Device, error) {
 	if err != nil {
 		return Device{}, fmt.Errorf("device %q: field maj:min: %w", *n.KernelName, err)
 	}
+	kind := *n.Type
+	if special := kindOfName(*n.KernelName); special == "ram" {
+		kind = special // lsblk takes a zram for a disk
+	}
 	return Device{
-		Path: *n.Path, KernelName: *n.KernelName, Type: *n.Type, Size: capacity.Bytes(*n.Size),
+		Path: *n.Path, KernelName: *n.KernelName, Type: kind, Size: capacity.Bytes(*n.Size),
 		ReadOnly: *n.ReadOnly, Rotational: *n.Rotational, FSType: text(n.FSType), PartitionTable: text(n.Table),
 		WWN: text(n.WWN), Serial: text(n.Serial), Model: strings.TrimSpace(text(n.Model)), Major: major, Minor: minor,
 	}, nil

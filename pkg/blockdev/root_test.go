@@ -1,0 +1,259 @@
+//go:build root
+
+package blockdev
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/open-local/open-local/pkg/hostexec"
+)
+
+// These tests want root, LVM with a device-mapper, and two blank disks in LAB_DISKS,
+// separated by commas. They overwrite the disks.
+
+type lab struct {
+	*testing.T
+	host *Host
+	disk string
+}
+
+func newLab(t *testing.T) lab {
+	t.Helper()
+	disk, _, _ := strings.Cut(os.Getenv("LAB_DISKS"), ",")
+	if disk == "" {
+		t.Fatal("set LAB_DISKS to blank disks that may be overwritten, such as /dev/ubdb,/dev/ubdc")
+	}
+	l := lab{t, New(hostexec.OnHost("/"), "/"), disk}
+	l.run("wipefs", "--all", "--quiet", disk)
+	l.afterwards("wipefs", "--all", "--quiet", disk)
+	return l
+}
+
+func (l lab) run(program string, args ...string) string {
+	l.Helper()
+	out, err := hostexec.OnHost("/").Run(l.Context(), program, args...)
+	if err != nil {
+		l.Fatal(err)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func (l lab) afterwards(program string, args ...string) {
+	l.Cleanup(func() {
+		if _, err := hostexec.OnHost("/").Run(context.Background(), program, args...); err != nil {
+			l.Error(err)
+		}
+	})
+}
+
+// wantReasons inspects a device and compares the reasons against it.
+func (l lab) wantReasons(path string, want ...string) Evidence {
+	l.Helper()
+	e, err := l.host.Inspect(l.Context(), path)
+	if err != nil {
+		l.Fatal(err)
+	}
+	var got []string
+	for _, o := range Objections(e) {
+		got = append(got, o.Reason)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		l.Errorf("reasons against %s (-want +got):\n%s\nevidence %+v", path, diff, e)
+	}
+	return e
+}
+
+// wantDevice returns what the list says of a device.
+func (l lab) wantDevice(kernelName string) Device {
+	l.Helper()
+	devices, err := l.host.Devices(l.Context())
+	if err != nil {
+		l.Fatal(err)
+	}
+	for _, d := range devices {
+		if d.KernelName == kernelName {
+			return d
+		}
+	}
+	l.Fatalf("%s is not among %+v", kernelName, devices)
+	return Device{}
+}
+
+func TestABlankDiskIsProvablyBlank(t *testing.T) {
+	l := newLab(t)
+	e := l.wantReasons(l.disk)
+	if e.Size == 0 || e.Type != "disk" || e.Resolved != l.disk || e.KernelName != filepath.Base(l.disk) || e.Major == 0 {
+		t.Errorf("evidence %+v", e)
+	}
+	d := l.wantDevice(e.KernelName)
+	want := Device{
+		Path: l.disk, KernelName: e.KernelName, Type: "disk", Size: e.Size, Rotational: e.Rotational, Major: e.Major, Minor: e.Minor,
+		WWN: d.WWN, Serial: d.Serial, Model: d.Model,
+	}
+	if diff := cmp.Diff(want, d); diff != "" {
+		t.Errorf("device (-want +got):\n%s", diff)
+	}
+}
+
+func TestALinkToABlankDiskIsThatDisk(t *testing.T) {
+	l := newLab(t)
+	if err := os.MkdirAll("/dev/disk/by-test", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	link := "/dev/disk/by-test/blank"
+	if err := os.Symlink("../../"+filepath.Base(l.disk), link); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = os.Remove(link) }()
+	if e := l.wantReasons(link); e.Resolved != l.disk {
+		t.Errorf("the link leads to %s, want %s", e.Resolved, l.disk)
+	}
+}
+
+func TestWhatIsNoDisk(t *testing.T) {
+	l := newLab(t)
+	l.wantReasons("/dev/no-such-disk", NotFound)
+	l.wantReasons("/dev/null", NotABlock)
+	l.wantReasons("/dev/shm", NotABlock)
+	file := "/dev/shm/loop.img"
+	if err := os.WriteFile(file, make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = os.Remove(file) }()
+	loop := l.run("losetup", "--find", "--show", file)
+	defer l.run("losetup", "--detach", loop)
+	l.wantReasons(loop, WrongType)
+}
+
+func TestAFileSystemIsSeenWhetherMountedOrNot(t *testing.T) {
+	l := newLab(t)
+	for _, fsType := range []string{"ext4", "xfs", "btrfs"} {
+		t.Run(fsType, func(t *testing.T) {
+			l := lab{t, l.host, l.disk}
+			l.run("mkfs."+fsType, "-q", l.disk)
+			defer l.run("wipefs", "--all", "--quiet", l.disk)
+			e := l.wantReasons(l.disk, HasSignature)
+			if e.Signatures[0].Type != fsType || e.Signatures[0].UUID == "" {
+				t.Errorf("signatures %+v", e.Signatures)
+			}
+			dir := t.TempDir()
+			if err := unix.Mount(l.disk, dir, fsType, 0, ""); err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = unix.Unmount(dir, 0) }()
+			e = l.wantReasons(l.disk, IsMounted, HasSignature, IsInUse)
+			if diff := cmp.Diff([]string{dir}, e.Mountpoints); diff != "" {
+				t.Errorf("mount points (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff([]string{dir}, l.wantDevice(e.KernelName).Mountpoints); diff != "" {
+				t.Errorf("mount points in the list (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestSwapIsSeen(t *testing.T) {
+	l := newLab(t)
+	l.run("mkswap", l.disk)
+	l.wantReasons(l.disk, HasSignature)
+	l.run("swapon", l.disk)
+	defer l.run("swapoff", l.disk)
+	e := l.wantReasons(l.disk, IsSwap, HasSignature, IsInUse)
+	if !l.wantDevice(e.KernelName).Swap {
+		t.Error("the list does not say that the disk is swapped to")
+	}
+}
+
+func TestPartitionsAreSeen(t *testing.T) {
+	l := newLab(t)
+	l.run("parted", "--script", l.disk, "mklabel", "gpt", "mkpart", "one", "1MiB", "20MiB", "mkpart", "two", "20MiB", "40MiB")
+	defer func() {
+		l.run("wipefs", "--all", "--force", "--quiet", l.disk)
+		l.wantReasons(l.disk, HasPartitions) // the kernel knows them until it looks again
+		l.run("blockdev", "--rereadpt", l.disk)
+		l.wantReasons(l.disk)
+	}()
+	e := l.wantReasons(l.disk, HasPartitions, HasSignature)
+	if len(e.Partitions) != 2 {
+		t.Fatalf("partitions %q", e.Partitions)
+	}
+	// A blank partition is as good as a disk.
+	second := "/dev/" + e.Partitions[1]
+	if p := l.wantReasons(second); p.Type != "part" || p.Size != 20<<20 {
+		t.Errorf("evidence %+v", p)
+	}
+	if diff := cmp.Diff(e.Partitions, l.wantDevice(e.KernelName).Children); diff != "" {
+		t.Errorf("partitions in the list (-want +got):\n%s", diff)
+	}
+	// What is on a partition is on the disk.
+	l.run("mkfs.ext4", "-q", second)
+	dir := t.TempDir()
+	if err := unix.Mount(second, dir, "ext4", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Unmount(dir, 0) }()
+	l.wantReasons(second, IsMounted, HasSignature, IsInUse)
+	l.wantReasons(l.disk, IsMounted, HasPartitions, HasSignature, IsInUse)
+	l.wantReasons("/dev/" + e.Partitions[0])
+}
+
+func TestPhysicalVolumesAreSeen(t *testing.T) {
+	l := newLab(t)
+	l.run("lvm", "vgcreate", "blockdevtest", l.disk)
+	defer l.run("lvm", "vgremove", "--yes", "--force", "blockdevtest")
+	e := l.wantReasons(l.disk, HasSignature)
+	if e.Signatures[0].Type != "LVM2_member" {
+		t.Errorf("signatures %+v", e.Signatures)
+	}
+	l.run("lvm", "lvcreate", "--yes", "--size", "20m", "--name", "data", "blockdevtest")
+	e = l.wantReasons(l.disk, HasHolder, HasSignature, IsInUse)
+	lv := l.wantReasons("/dev/blockdevtest/data", WrongType)
+	if diff := cmp.Diff([]string{lv.KernelName}, e.Holders); diff != "" {
+		t.Errorf("holders (-want +got):\n%s", diff)
+	}
+	d := l.wantDevice(lv.KernelName)
+	if diff := cmp.Diff([]string{e.KernelName}, d.Parents); diff != "" || d.Type != "lvm" || d.Path != "/dev/mapper/blockdevtest-data" {
+		t.Errorf("volume %+v; parents (-want +got):\n%s", d, diff)
+	}
+	// A file system on the volume is on the disk below.
+	l.run("mkfs.ext4", "-q", "/dev/blockdevtest/data")
+	dir := t.TempDir()
+	if err := unix.Mount("/dev/blockdevtest/data", dir, "ext4", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Unmount(dir, 0) }()
+	l.wantReasons(l.disk, IsMounted, HasHolder, HasSignature, IsInUse)
+	l.wantReasons("/dev/blockdevtest/data", WrongType, IsMounted, HasSignature, IsInUse)
+}
+
+func TestAMountThatOnlyAnotherNamespaceHasIsInUse(t *testing.T) {
+	l := newLab(t)
+	l.run("mkfs.ext4", "-q", l.disk)
+	// Whoever holds a device alone looks like this, a mount elsewhere included.
+	fd, err := unix.Open(l.disk, unix.O_RDWR|unix.O_EXCL|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.wantReasons(l.disk, HasSignature, IsInUse)
+	if err := unix.Close(fd); err != nil {
+		t.Fatal(err)
+	}
+	l.wantReasons(l.disk, HasSignature)
+}
+
+func TestAReadOnlyDiskIsSeen(t *testing.T) {
+	l := newLab(t)
+	l.run("blockdev", "--setro", l.disk)
+	defer l.run("blockdev", "--setrw", l.disk)
+	e := l.wantReasons(l.disk, IsReadOnly)
+	if !l.wantDevice(e.KernelName).ReadOnly {
+		t.Error("the list does not say that the disk is read-only")
+	}
+}
