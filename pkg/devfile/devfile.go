@@ -113,48 +113,6 @@ func (r Root) Alive(number uint64) bool {
 	return err == nil
 }
 
-// MakeDir makes a directory, and its parents, unless they are there.
-func (r Root) MakeDir(path string) error {
-	resolved, err := r.Resolve(path)
-	if err != nil {
-		return err
-	}
-	return os.MkdirAll(resolved, 0o750)
-}
-
-// MakeFile makes an empty file, and the directories above it, unless there is
-// something at path.
-func (r Root) MakeFile(path string) error {
-	resolved, err := r.Resolve(path)
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(resolved), 0o750); err != nil {
-		return err
-	}
-	file, err := os.OpenFile(resolved, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return file.Close()
-}
-
-// Remove removes a file or an empty directory, if it is there. It never removes
-// what is in a directory.
-func (r Root) Remove(path string) error {
-	resolved, err := r.Resolve(path)
-	if err != nil {
-		return err
-	}
-	if err := os.Remove(resolved); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
 // Size returns the size of the device at path.
 func (r Root) Size(path string) (capacity.Bytes, error) {
 	resolved, err := r.Resolve(path)

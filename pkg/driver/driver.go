@@ -13,6 +13,7 @@ import (
 
 	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/lvm"
+	"github.com/open-local/open-local/pkg/mounts"
 	"github.com/open-local/open-local/pkg/nodeapi"
 	"github.com/open-local/open-local/pkg/provision"
 	"github.com/open-local/open-local/pkg/rpc"
@@ -77,6 +78,11 @@ var codeOf = rpc.Table{
 	{Err: lvm.ErrPartial, Code: codes.FailedPrecondition},
 	{Err: lvm.ErrExported, Code: codes.FailedPrecondition},
 	{Err: errNotStaged, Code: codes.FailedPrecondition},
+	{Err: mounts.ErrMountedOtherwise, Code: codes.FailedPrecondition},
+	{Err: mounts.ErrNotBlank, Code: codes.FailedPrecondition},
+	{Err: mounts.ErrAmbiguous, Code: codes.FailedPrecondition},
+	{Err: mounts.ErrBusy, Code: codes.FailedPrecondition},
+	{Err: mounts.ErrUnsupported, Code: codes.InvalidArgument},
 	{Err: errOther, Code: codes.FailedPrecondition},
 	{Err: errFileSystem, Code: codes.FailedPrecondition},
 	{Err: fs.ErrNotExist, Code: codes.NotFound},

@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,28 +20,26 @@ type activator interface {
 	ActivateVolume(ctx context.Context, group, name string) error
 }
 
-// files is the part of devfile.Root that handing volumes out needs. Paths are the
-// host's.
+// files tells what is at a path of the host, without any process: devfile.Root.
 type files interface {
 	Look(path string) (devfile.File, error)
-	MakeDir(path string) error
-	MakeFile(path string) error
-	Remove(path string) error
 }
 
 // formatter puts file systems on devices. Signature returns what is on a device,
 // or "" when there is nothing at all; Format refuses a device with anything on it.
 type formatter interface {
 	Signature(ctx context.Context, device string) (string, error)
-	Format(ctx context.Context, device, fsType string, options []string) error
+	Format(ctx context.Context, device, fsType string) error
 }
 
-// mounter mounts and unmounts on the host. Unmount takes off all that is mounted
-// at target, and is content when there is nothing.
+// mounter mounts and unmounts on the host, and never stacks mounts. Targets are
+// made as they are needed. Unmount takes off all that is mounted at target, and is
+// content when there is nothing; Remove deletes what Unmount left.
 type mounter interface {
 	Mount(ctx context.Context, device, target, fsType string, options []string) error
-	Bind(source, target string, readOnly bool) error
-	Unmount(target string) error
+	BindMount(ctx context.Context, source, target string, options []string) error
+	Unmount(ctx context.Context, target string) error
+	Remove(target string) error
 }
 
 // NodeOptions configures a Node. All must be set.
@@ -94,7 +93,7 @@ type handed struct {
 // parseHanded reads what staging and publishing have in common.
 func parseHanded(id, what, path string, capability *csi.VolumeCapability, attributes map[string]string) (handed, error) {
 	h := handed{id: id, path: path}
-	if err := errors.Join(volume.ValidID(id), validPath(what, path)); err != nil {
+	if err := cmp.Or(volume.ValidID(id), validPath(what, path)); err != nil {
 		return h, err
 	}
 	var err error
@@ -109,8 +108,11 @@ func parseHanded(id, what, path string, capability *csi.VolumeCapability, attrib
 }
 
 func validPath(what, path string) error {
-	if path == "" {
+	switch {
+	case path == "":
 		return fmt.Errorf("%w request: the %s is missing", volume.ErrInvalid, what)
+	case !filepath.IsAbs(path) || filepath.Clean(path) != path:
+		return fmt.Errorf("%w request: the %s %q is not absolute and clean", volume.ErrInvalid, what, path)
 	}
 	return nil
 }
@@ -140,10 +142,12 @@ func (n *Node) device(ctx context.Context, h handed) (path string, number uint64
 // mounted at the directory path. Any other one there is errOther.
 func (n *Node) mounted(path string, number uint64) (bool, error) {
 	at, err := n.o.Files.Look(path)
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	case err != nil:
 		return false, fmt.Errorf("looking what is mounted: %w", err)
-	}
-	if at.FileSystem == number {
+	case at.FileSystem == number:
 		return true, nil
 	}
 	above, err := n.o.Files.Look(filepath.Dir(path))

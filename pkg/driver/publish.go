@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,11 +29,14 @@ func (n *Node) NodePublishVolume(ctx context.Context, req *csi.NodePublishVolume
 	if err != nil {
 		return nil, err
 	}
-	readOnly := req.GetReadonly() || h.access.readOnly
+	var options []string
+	if req.GetReadonly() || h.access.readOnly {
+		options = []string{"ro"}
+	}
 	if h.access.block {
-		err = n.publishBlock(h, device, number, readOnly)
+		err = n.publishBlock(ctx, h, device, number, options)
 	} else {
-		err = n.publishMount(h, req.GetStagingTargetPath(), number, readOnly)
+		err = n.publishMount(ctx, h, req.GetStagingTargetPath(), number, options)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("publishing volume %s: %w", h.id, err)
@@ -40,7 +44,7 @@ func (n *Node) NodePublishVolume(ctx context.Context, req *csi.NodePublishVolume
 	return &csi.NodePublishVolumeResponse{}, nil
 }
 
-func (n *Node) publishMount(h handed, staging string, number uint64, readOnly bool) error {
+func (n *Node) publishMount(ctx context.Context, h handed, staging string, number uint64, options []string) error {
 	if staging == "" {
 		return fmt.Errorf("no staging target path: %w", errNotStaged)
 	}
@@ -51,20 +55,15 @@ func (n *Node) publishMount(h handed, staging string, number uint64, readOnly bo
 	case err != nil:
 		return err
 	}
-	if err := n.o.Files.MakeDir(h.path); err != nil {
-		return err
-	}
 	if done, err := n.mounted(h.path, number); done || err != nil {
 		return err
 	}
-	return n.o.Mounter.Bind(staging, h.path, readOnly)
+	return n.o.Mounter.BindMount(ctx, staging, h.path, options)
 }
 
-func (n *Node) publishBlock(h handed, device string, number uint64, readOnly bool) error {
-	if err := n.o.Files.MakeFile(h.path); err != nil {
-		return err
-	}
+func (n *Node) publishBlock(ctx context.Context, h handed, device string, number uint64, options []string) error {
 	switch at, err := n.o.Files.Look(h.path); {
+	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		return err
 	case at.Device == number:
@@ -72,18 +71,18 @@ func (n *Node) publishBlock(h handed, device string, number uint64, readOnly boo
 	case at.Device != 0, at.Dir:
 		return fmt.Errorf("%s: %w", h.path, errOther)
 	}
-	return n.o.Mounter.Bind(device, h.path, readOnly)
+	return n.o.Mounter.BindMount(ctx, device, h.path, options)
 }
 
 // NodeUnpublishVolume implements csi.NodeServer.
-func (n *Node) NodeUnpublishVolume(_ context.Context, req *csi.NodeUnpublishVolumeRequest) (*csi.NodeUnpublishVolumeResponse, error) {
-	if err := errors.Join(volume.ValidID(req.GetVolumeId()), validPath("target path", req.GetTargetPath())); err != nil {
+func (n *Node) NodeUnpublishVolume(ctx context.Context, req *csi.NodeUnpublishVolumeRequest) (*csi.NodeUnpublishVolumeResponse, error) {
+	if err := cmp.Or(volume.ValidID(req.GetVolumeId()), validPath("target path", req.GetTargetPath())); err != nil {
 		return nil, err
 	}
-	if err := n.o.Mounter.Unmount(req.GetTargetPath()); err != nil {
+	if err := n.o.Mounter.Unmount(ctx, req.GetTargetPath()); err != nil {
 		return nil, fmt.Errorf("unpublishing volume %s: %w", req.GetVolumeId(), err)
 	}
-	if err := n.o.Files.Remove(req.GetTargetPath()); err != nil {
+	if err := n.o.Mounter.Remove(req.GetTargetPath()); err != nil {
 		return nil, fmt.Errorf("unpublishing volume %s: %w", req.GetVolumeId(), err)
 	}
 	return &csi.NodeUnpublishVolumeResponse{}, nil

@@ -1,8 +1,8 @@
 package driver
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -32,9 +32,6 @@ func (n *Node) NodeStageVolume(ctx context.Context, req *csi.NodeStageVolumeRequ
 // system that is damaged beyond that wants a person, not an automatic repair that
 // may throw data away.
 func (n *Node) stage(ctx context.Context, h handed, device string, number uint64) error {
-	if err := n.o.Files.MakeDir(h.path); err != nil {
-		return err
-	}
 	if done, err := n.mounted(h.path, number); done || err != nil {
 		return err
 	}
@@ -60,15 +57,15 @@ func (n *Node) format(ctx context.Context, device, fsType string) error {
 	case have != "":
 		return fmt.Errorf("%w: %s holds %s, not %s", errFileSystem, device, have, fsType)
 	}
-	return n.o.Formatter.Format(ctx, device, fsType, nil)
+	return n.o.Formatter.Format(ctx, device, fsType)
 }
 
 // NodeUnstageVolume implements csi.NodeServer.
-func (n *Node) NodeUnstageVolume(_ context.Context, req *csi.NodeUnstageVolumeRequest) (*csi.NodeUnstageVolumeResponse, error) {
-	if err := errors.Join(volume.ValidID(req.GetVolumeId()), validPath("staging target path", req.GetStagingTargetPath())); err != nil {
+func (n *Node) NodeUnstageVolume(ctx context.Context, req *csi.NodeUnstageVolumeRequest) (*csi.NodeUnstageVolumeResponse, error) {
+	if err := cmp.Or(volume.ValidID(req.GetVolumeId()), validPath("staging target path", req.GetStagingTargetPath())); err != nil {
 		return nil, err
 	}
-	if err := n.o.Mounter.Unmount(req.GetStagingTargetPath()); err != nil {
+	if err := n.o.Mounter.Unmount(ctx, req.GetStagingTargetPath()); err != nil {
 		return nil, fmt.Errorf("unstaging volume %s: %w", req.GetVolumeId(), err)
 	}
 	return &csi.NodeUnstageVolumeResponse{}, nil

@@ -23,10 +23,13 @@ type meter interface {
 
 // NodeGetVolumeStats implements csi.NodeServer.
 func (n *Node) NodeGetVolumeStats(_ context.Context, req *csi.NodeGetVolumeStatsRequest) (*csi.NodeGetVolumeStatsResponse, error) {
-	if err := errors.Join(volume.ValidID(req.GetVolumeId()), validPath("volume path", req.GetVolumePath())); err != nil {
+	path := req.GetVolumePath()
+	if err := volume.ValidID(req.GetVolumeId()); err != nil {
 		return nil, err
 	}
-	path := req.GetVolumePath()
+	if path == "" {
+		return nil, fmt.Errorf("%w request: the volume path is missing", volume.ErrInvalid)
+	}
 	at, err := n.o.Files.Look(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

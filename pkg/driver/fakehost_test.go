@@ -1,0 +1,259 @@
+package driver_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/open-local/open-local/pkg/capacity"
+	"github.com/open-local/open-local/pkg/devfile"
+	"github.com/open-local/open-local/pkg/driver"
+	"github.com/open-local/open-local/pkg/lvm"
+	"github.com/open-local/open-local/pkg/mounts"
+	"github.com/open-local/open-local/pkg/provision/provisiontest"
+)
+
+// fakeHost is what the node's services need of a host, over the fake LVM and real
+// directories: devices, file systems on them, and mounts that hold them open.
+type fakeHost struct {
+	node *provisiontest.Node
+
+	mu       sync.Mutex // guards what follows
+	contents map[string]string
+	mounted  map[string]*mount // by path
+	runs     map[string]int    // processes that the real thing starts
+}
+
+// mount is what is mounted at a path.
+type mount struct {
+	device  string // its path
+	file    devfile.File
+	options []string
+	release func()
+}
+
+func newFakeHost(t testing.TB, groups map[string]capacity.Bytes) (*fakeHost, parts) {
+	t.Helper()
+	h := &fakeHost{
+		node:     provisiontest.New(t, groups),
+		contents: map[string]string{}, mounted: map[string]*mount{}, runs: map[string]int{},
+	}
+	p := parts{
+		lvm: h.node.Host(), volumes: h.node.Provisioner,
+		services: driver.NodeOptions{Name: nodeName, LVM: lvm.New(h.node.Counter), Files: h, Formatter: h, Mounter: h, Meter: h},
+	}
+	for group := range groups {
+		p.managed = append(p.managed, group)
+	}
+	return h, p
+}
+
+var errBusy = errors.New("device or resource busy")
+
+// volume returns the active volume whose device path is.
+func (h *fakeHost) volume(path string) (lvm.Volume, error) {
+	group, name, _ := strings.Cut(strings.TrimPrefix(path, "/dev/"), "/")
+	v, err := h.node.Host().Volume(context.Background(), group, name)
+	if err != nil || !v.Active {
+		return lvm.Volume{}, &fs.PathError{Op: "stat", Path: path, Err: fs.ErrNotExist}
+	}
+	return v, nil
+}
+
+func (h *fakeHost) Look(path string) (devfile.File, error) {
+	if strings.HasPrefix(path, "/dev/") {
+		v, err := h.volume(path)
+		if err != nil {
+			return devfile.File{}, err
+		}
+		return devfile.File{FileSystem: 1, Device: unix.Mkdev(uint32(v.KernelMajor), uint32(v.KernelMinor))}, nil
+	}
+	h.mu.Lock()
+	m := h.mounted[path]
+	h.mu.Unlock()
+	if m != nil {
+		return m.file, nil
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return devfile.File{}, err
+	}
+	return devfile.File{FileSystem: 1, Dir: info.IsDir()}, nil
+}
+
+func (h *fakeHost) count(program string) { h.runs[program]++ }
+
+// processes returns what was started since the last call, LVM and all others.
+func (h *fakeHost) processes() map[string]int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	all := maps.Clone(h.runs)
+	maps.Copy(all, h.node.Counter.Runs())
+	clear(h.runs)
+	h.node.Counter.Reset()
+	return all
+}
+
+func (h *fakeHost) Signature(_ context.Context, device string) (string, error) {
+	v, err := h.volume(device)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.count("blkid")
+	return h.contents[v.UUID], err
+}
+
+func (h *fakeHost) Format(ctx context.Context, device, fsType string) error {
+	have, err := h.Signature(ctx, device)
+	if err != nil {
+		return err
+	}
+	if have != "" {
+		return fmt.Errorf("%w: it holds %s", mounts.ErrNotBlank, have)
+	}
+	return h.put(device, fsType)
+}
+
+// put makes the device hold something.
+func (h *fakeHost) put(device, what string) error {
+	v, err := h.volume(device)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.count("mkfs." + what)
+	h.contents[v.UUID] = what
+	return err
+}
+
+func (h *fakeHost) Mount(_ context.Context, device, target, fsType string, options []string) error {
+	file, err := h.Look(device)
+	if err != nil {
+		return err
+	}
+	v, err := h.volume(device)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(target, 0o750); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.count("mount")
+	if h.contents[v.UUID] != fsType {
+		return fmt.Errorf("mount: wrong fs type %s on %s, which holds %q", fsType, device, h.contents[v.UUID])
+	}
+	return h.add(target, &mount{device: device, file: devfile.File{FileSystem: file.Device, Dir: true}, options: options})
+}
+
+func (h *fakeHost) BindMount(_ context.Context, source, target string, options []string) error {
+	file, err := h.Look(source)
+	if err != nil {
+		return err
+	}
+	if file.Dir {
+		err = os.MkdirAll(target, 0o750)
+	} else {
+		err = os.WriteFile(target, nil, 0o600)
+	}
+	if err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	device := source
+	if m := h.mounted[source]; m != nil {
+		device = m.device
+	}
+	return h.add(target, &mount{device: device, file: file, options: options})
+}
+
+// add mounts m and opens its device; h.mu is held.
+func (h *fakeHost) add(target string, m *mount) error {
+	if h.mounted[target] != nil {
+		return fmt.Errorf("a second mount is stacked on %s", target)
+	}
+	group, name, _ := strings.Cut(strings.TrimPrefix(m.device, "/dev/"), "/")
+	m.release = h.node.Open(group, name)
+	h.mounted[target] = m
+	return nil
+}
+
+func (h *fakeHost) Unmount(_ context.Context, target string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if m := h.mounted[target]; m != nil {
+		m.release()
+		delete(h.mounted, target)
+	}
+	return nil
+}
+
+func (h *fakeHost) Remove(target string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.mounted[target] != nil {
+		return errBusy
+	}
+	if err := os.Remove(target); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func (h *fakeHost) Alive(number uint64) bool {
+	report, err := h.node.Host().Report(context.Background())
+	if err != nil {
+		return false
+	}
+	for _, group := range report.Groups {
+		for _, v := range group.Volumes {
+			if v.Active && unix.Mkdev(uint32(v.KernelMajor), uint32(v.KernelMinor)) == number {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (h *fakeHost) at(path string) (*mount, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if m := h.mounted[path]; m != nil {
+		return m, nil
+	}
+	return nil, &fs.PathError{Op: "statfs", Path: path, Err: fs.ErrNotExist}
+}
+
+func (h *fakeHost) Size(path string) (capacity.Bytes, error) {
+	m, err := h.at(path)
+	if err != nil {
+		return 0, err
+	}
+	v, err := h.volume(m.device)
+	return v.Size, err
+}
+
+func (h *fakeHost) Usage(path string) (devfile.Usage, error) {
+	size, err := h.Size(path)
+	return devfile.Usage{Total: size, Used: size / 4, Available: size - size/4, TotalInodes: 100, UsedInodes: 11, FreeInodes: 89}, err
+}
+
+// paths returns where a pod would have a volume.
+func paths(t testing.TB, id string) (staging, target string) {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range []string{"staging", "pods"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o750); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return filepath.Join(dir, "staging"), filepath.Join(dir, "pods", id)
+}

@@ -1,0 +1,205 @@
+package driver_test
+
+import (
+	"context"
+	"maps"
+	"net"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/fake"
+	"k8s.io/utils/clock"
+
+	"github.com/open-local/open-local/apis/storage/v1alpha1"
+	"github.com/open-local/open-local/pkg/allocator"
+	nlsfake "github.com/open-local/open-local/pkg/client/clientset/versioned/fake"
+	"github.com/open-local/open-local/pkg/directory"
+	"github.com/open-local/open-local/pkg/driver"
+	"github.com/open-local/open-local/pkg/lvm"
+	"github.com/open-local/open-local/pkg/nodeapi"
+	"github.com/open-local/open-local/pkg/provision"
+	"github.com/open-local/open-local/pkg/tlsfiles"
+	"github.com/open-local/open-local/pkg/tlsfiles/tlstest"
+	"github.com/open-local/open-local/pkg/volume"
+)
+
+const nodeName = "node-1"
+
+// parts are what a node consists of, fake or real.
+type parts struct {
+	lvm      *lvm.Host // for the agent
+	managed  []string
+	volumes  provisioner
+	services driver.NodeOptions
+}
+
+type provisioner interface {
+	Ensure(ctx context.Context, spec provision.Spec) (provision.Volume, error)
+	Remove(ctx context.Context, r provision.Removal) error
+}
+
+// rig is a cluster of one node: API objects, the CSI controller, the node's API
+// behind mutual TLS, and the CSI services of both on one socket.
+type rig struct {
+	t         testing.TB
+	parts     parts
+	reports   *nlsfake.Clientset
+	cluster   *fake.Clientset
+	directory *directory.Directory
+	socket    string
+	conn      *grpc.ClientConn
+}
+
+// reporting is an agent: it reports after every change.
+type reporting struct {
+	driver.RemoteNode
+	rig *rig
+}
+
+func (r reporting) Ensure(ctx context.Context, spec provision.Spec) (provision.Volume, error) {
+	vol, err := r.RemoteNode.Ensure(ctx, spec)
+	r.rig.report()
+	return vol, err
+}
+
+func (r reporting) Remove(ctx context.Context, removal provision.Removal) error {
+	err := r.RemoteNode.Remove(ctx, removal)
+	r.rig.report()
+	return err
+}
+
+func newRig(t testing.TB, p parts, more ...func(*driver.ControllerOptions)) *rig {
+	t.Helper()
+	r := &rig{
+		t: t, parts: p, socket: filepath.Join(t.TempDir(), "csi.sock"),
+		reports: nlsfake.NewSimpleClientset(&v1alpha1.NodeLocalStorage{ObjectMeta: metav1.ObjectMeta{Name: nodeName}}),
+		cluster: fake.NewClientset(&corev1.Node{
+			ObjectMeta: metav1.ObjectMeta{Name: nodeName},
+			Status: corev1.NodeStatus{
+				Addresses:  []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "127.0.0.1"}},
+				Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}},
+			},
+		}),
+	}
+	r.report()
+	r.follow(r.serveNode())
+	options := driver.ControllerOptions{Directory: r.directory, Nodes: r.directory, Prefer: allocator.Binpack, Driver: volume.DefaultDriver, Cluster: "test"}
+	for _, change := range more {
+		change(&options)
+	}
+	server := driver.NewServer(
+		&driver.Identity{Driver: volume.DefaultDriver, Version: "test", Ready: func() error { return nil }},
+		driver.NewController(options), driver.NewNode(p.services))
+	listener, err := net.Listen("unix", r.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(server.Stop)
+	r.conn, err = grpc.NewClient("unix://"+r.socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.conn.Close() })
+	return r
+}
+
+// serveNode serves the node's API and returns its port and a pool that calls it.
+func (r *rig) serveNode() (int, *nodeapi.Pool) {
+	dir, ca := r.t.TempDir(), tlstest.NewAuthority(r.t)
+	server, client := ca.Write(r.t, dir, nodeapi.DefaultServerName, ca), ca.Write(r.t, dir, nodeapi.DefaultClientName, ca)
+	serving, err := tlsfiles.Server(server.Cert, server.Key, server.CA)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	calling, err := tlsfiles.Client(client.Cert, client.Key, client.CA, nodeapi.DefaultServerName)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	grpcServer := nodeapi.NewServer(r.parts.volumes, serving, nodeapi.DefaultClientName)
+	go func() { _ = grpcServer.Serve(listener) }()
+	r.t.Cleanup(grpcServer.Stop)
+	pool := nodeapi.NewPool(calling)
+	r.t.Cleanup(func() { _ = pool.Close() })
+	return listener.Addr().(*net.TCPAddr).Port, pool
+}
+
+func (r *rig) follow(port int, pool *nodeapi.Pool) {
+	var err error
+	r.directory, err = directory.New(directory.Options{
+		Kubernetes: r.cluster, Storage: r.reports, Driver: volume.DefaultDriver, NodePort: port, NodeGrace: time.Minute, Clock: clock.RealClock{},
+		Dial: func(address string) (driver.RemoteNode, error) {
+			client, err := pool.Node(address)
+			return reporting{client, r}, err
+		},
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	r.t.Cleanup(cancel)
+	if err := r.directory.Run(ctx); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// report writes what an agent would.
+func (r *rig) report() {
+	seen, err := r.parts.lvm.Report(context.Background())
+	if err != nil {
+		r.t.Error(err)
+		return
+	}
+	nls := &v1alpha1.NodeLocalStorage{ObjectMeta: metav1.ObjectMeta{Name: nodeName}}
+	nls.Status.NodeStorageInfo.Phase = v1alpha1.NodeStorageRunning
+	nls.Status.FilteredStorageInfo.VolumeGroups = slices.Clone(r.parts.managed)
+	for _, group := range seen.Groups {
+		reported := v1alpha1.VolumeGroup{
+			Name: group.Name, Total: int64(group.Size), Allocatable: int64(group.Size), Available: int64(group.Free), ExtentSize: int64(group.Extent),
+		}
+		for _, v := range group.Volumes {
+			id, _ := volume.IDFromTags(v.Tags)
+			reported.LogicalVolumes = append(reported.LogicalVolumes, v1alpha1.LogicalVolume{Name: v.Name, VGName: v.Group, Total: int64(v.Size), VolumeID: id})
+		}
+		nls.Status.NodeStorageInfo.VolumeGroups = append(nls.Status.NodeStorageInfo.VolumeGroups, reported)
+	}
+	if _, err := r.reports.CsiV1alpha1().NodeLocalStorages().UpdateStatus(context.Background(), nls, metav1.UpdateOptions{}); err != nil {
+		r.t.Error(err)
+	}
+}
+
+// capability of a file system, or of a block device for "block".
+func capability(fsType string) *csi.VolumeCapability {
+	c := &csi.VolumeCapability{AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER}}
+	if fsType == "block" {
+		c.AccessType = &csi.VolumeCapability_Block{Block: &csi.VolumeCapability_BlockVolume{}}
+	} else {
+		c.AccessType = &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{FsType: fsType}}
+	}
+	return c
+}
+
+// claim asks for a volume of size bytes, as csi-provisioner does.
+func claim(id, fsType string, size int64, parameters map[string]string) *csi.CreateVolumeRequest {
+	all := map[string]string{"volumeType": "LVM", "csi.storage.k8s.io/pvc/name": "data", "csi.storage.k8s.io/pvc/namespace": "default"}
+	maps.Copy(all, parameters)
+	return &csi.CreateVolumeRequest{
+		Name: id, CapacityRange: &csi.CapacityRange{RequiredBytes: size}, Parameters: all,
+		VolumeCapabilities: []*csi.VolumeCapability{capability(fsType)},
+		AccessibilityRequirements: &csi.TopologyRequirement{
+			Requisite: []*csi.Topology{{Segments: map[string]string{volume.TopologyKey: nodeName}}},
+			Preferred: []*csi.Topology{{Segments: map[string]string{volume.TopologyKey: nodeName}}},
+		},
+	}
+}
