@@ -123,24 +123,23 @@ func (l *Ledger) Leave(name string) {
 
 // A Place is where a volume lies or is promised.
 type Place struct {
-	Node  string
-	Group string
-	// Exists is true when more than a promise says so: a report or its
-	// PersistentVolume, or for an inline volume its pod.
-	Exists bool
+	Node     string
+	Group    string
+	Exists   bool // its PersistentVolume, or for an inline volume its pod, says so
+	Reported bool // the node's agent says so
 }
 
 // Where returns the place of the volume, if it is counted anywhere. Holds do not
 // count: they are in many places.
-func (l *Ledger) Where(volume string) (Place, bool) {
+func (l *Ledger) Where(name string) (Place, bool) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	n, counted := l.where[volume]
+	n, counted := l.where[name]
 	if !counted {
 		return Place{}, false
 	}
-	e := n.volumes[volume]
-	return Place{Node: n.name, Group: l.names.names[e.group()], Exists: e.reported > 0 || e.existing > 0}, true
+	e := n.volumes[name]
+	return Place{Node: n.name, Group: l.names.names[e.group()], Exists: e.existing > 0, Reported: e.reported > 0}, true
 }
 
 // A View is a node as a decision should see it. What one pod holds is not taken off
