@@ -15,9 +15,9 @@ import (
 
 // The disks of a node: two that become volume groups, and one to spare.
 const (
-	firstDisk  = "/dev/ubdc"
-	secondDisk = "/dev/ubdd"
-	spareDisk  = "/dev/ubde"
+	firstDisk  = "/dev/ubdb"
+	secondDisk = "/dev/ubdc"
+	spareDisk  = "/dev/ubdd"
 )
 
 // configName is the NodeLocalStorageInitConfig that the chart installs.

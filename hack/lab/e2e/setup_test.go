@@ -1,0 +1,138 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/open-local/open-local/apis/storage/v1alpha1"
+	"github.com/open-local/open-local/hack/lab/cluster"
+	"github.com/open-local/open-local/pkg/client/clientset/versioned"
+)
+
+// setUp brings up a lab with two nodes, installs open-local as a user would and
+// waits until every node has its volume groups. With E2E_KEEP=1 the lab stays up
+// and is used again by the next run.
+func setUp(t *testing.T) *suite {
+	t.Helper()
+	root, err := filepath.Abs("../../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	image := filepath.Join(root, "_output/image/open-local.tar")
+	if _, err := os.Stat(image); err != nil {
+		t.Fatalf("the image of open-local is needed: make image: %v", err)
+	}
+	lab, err := cluster.Up(t.Context(), cluster.Options{
+		Dir: filepath.Join(root, "_output/e2e"), Nodes: 2, Disks: "4G,3G,2G",
+		Images: []string{image}, Progress: os.Stderr,
+	})
+	if err != nil {
+		t.Fatalf("bringing up the lab: %v", err)
+	}
+	if os.Getenv("E2E_KEEP") != "1" {
+		t.Cleanup(func() {
+			if err := lab.Down(context.Background()); err != nil {
+				t.Errorf("taking down the lab: %v", err)
+			}
+		})
+	}
+	config, err := lab.RESTConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &suite{lab: lab, nodes: lab.Nodes(), kube: kubernetes.NewForConfigOrDie(config), local: versioned.NewForConfigOrDie(config)}
+	if disks := lab.Disks(); !slices.Equal(disks, []string{firstDisk, secondDisk, spareDisk}) {
+		t.Fatalf("the disks of a node are %v", disks)
+	}
+	s.install(t, lab, root)
+	s.awaitGroups(t)
+	return s
+}
+
+func (s *suite) install(t *testing.T, lab *cluster.Cluster, root string) {
+	t.Helper()
+	started := time.Now()
+	helm := exec.CommandContext(t.Context(), lab.Program("helm"), "upgrade", "--install", "open-local", "./helm",
+		"--kubeconfig", lab.Kubeconfig(), "--namespace", installedIn, "--set", "nlsc.create=false", "--wait", "--timeout", "4m")
+	helm.Dir = root
+	if out, err := helm.CombinedOutput(); err != nil {
+		s.tell(t, installedIn)
+		t.Fatalf("installing the chart: %v\n%s", err, out)
+	}
+	config := &v1alpha1.NodeLocalStorageInitConfig{ObjectMeta: metav1.ObjectMeta{Name: configName}}
+	config.Spec.GlobalConfig = groups()
+	configs := s.local.CsiV1alpha1().NodeLocalStorageInitConfigs()
+	if _, err := configs.Get(t.Context(), configName, metav1.GetOptions{}); err != nil {
+		if _, err := configs.Create(t.Context(), config, metav1.CreateOptions{}); err != nil {
+			t.Fatalf("creating the NodeLocalStorageInitConfig: %v", err)
+		}
+	}
+	t.Logf("open-local is installed after %.0f s", time.Since(started).Seconds())
+}
+
+// awaitGroups waits until every node reports both groups as managed.
+func (s *suite) awaitGroups(t *testing.T) {
+	t.Helper()
+	b := &bench{T: t, suite: s, ns: installedIn}
+	b.soon(func(ctx context.Context) (string, error) {
+		for _, node := range s.nodes {
+			nls, err := s.local.CsiV1alpha1().NodeLocalStorages().Get(ctx, node, metav1.GetOptions{})
+			if err != nil {
+				return "", err
+			}
+			if have := nls.Status.FilteredStorageInfo.VolumeGroups; !slices.Equal(have, []string{"open-local-pool-0", "open-local-pool-1"}) {
+				return fmt.Sprintf("node %s manages %q; its conditions: %+v", node, have, nls.Status.Conditions), nil
+			}
+		}
+		return "", nil
+	})
+}
+
+// tell prints what a person would look at first when a case has failed.
+func (s *suite) tell(t *testing.T, ns string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	pods, err := s.kube.CoreV1().Pods(ns).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		t.Logf("listing the pods of %s: %v", ns, err)
+		return
+	}
+	for _, p := range pods.Items {
+		t.Logf("pod %s: %s on %q: %s", p.Name, p.Status.Phase, p.Spec.NodeName, state(&p))
+	}
+	events, err := s.kube.CoreV1().Events(ns).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		t.Logf("listing the events of %s: %v", ns, err)
+		return
+	}
+	for _, e := range events.Items[max(0, len(events.Items)-40):] {
+		t.Logf("event of %s/%s: %s: %s", e.InvolvedObject.Kind, e.InvolvedObject.Name, e.Reason, e.Message)
+	}
+}
+
+func state(p *corev1.Pod) string {
+	var said []string
+	for _, c := range p.Status.ContainerStatuses {
+		switch {
+		case c.State.Waiting != nil:
+			said = append(said, c.Name+" waits: "+c.State.Waiting.Reason+" "+c.State.Waiting.Message)
+		case c.State.Terminated != nil:
+			said = append(said, c.Name+" ended: "+c.State.Terminated.Message)
+		}
+	}
+	return strings.Join(said, "; ")
+}
