@@ -61,7 +61,7 @@ func (c *Cluster) Status(ctx context.Context) (daemon.Status, error) {
 // LoadImage gives every node the image in a docker or OCI archive. Nodes that
 // are off load it when they start.
 func (c *Cluster) LoadImage(ctx context.Context, archive string) error {
-	if _, err := c.addImage(archive); err != nil {
+	if err := c.addImage(archive); err != nil {
 		return err
 	}
 	return c.loadEverywhere(ctx)
@@ -69,25 +69,24 @@ func (c *Cluster) LoadImage(ctx context.Context, archive string) error {
 
 // addImage copies an archive to where nodes look for them. The name holds a sum
 // of the content, so that an image built anew is loaded anew.
-func (c *Cluster) addImage(archive string) (string, error) {
+func (c *Cluster) addImage(archive string) error {
 	in, err := os.Open(archive)
 	if err != nil {
-		return "", fmt.Errorf("opening an image: %w", err)
+		return fmt.Errorf("opening an image: %w", err)
 	}
 	defer in.Close()
 	temp, err := os.CreateTemp(c.config.Images(), ".part-")
 	if err != nil {
-		return "", fmt.Errorf("copying image %s: %w", archive, err)
+		return fmt.Errorf("copying image %s: %w", archive, err)
 	}
 	defer os.Remove(temp.Name()) // nothing is there after the rename
 	sum := sha256.New()
 	_, err = io.Copy(io.MultiWriter(temp, sum), in)
 	if err = errors.Join(err, temp.Close()); err != nil {
-		return "", fmt.Errorf("copying image %s: %w", archive, err)
+		return fmt.Errorf("copying image %s: %w", archive, err)
 	}
 	name := strings.TrimSuffix(filepath.Base(archive), ".tar") + "-" + hex.EncodeToString(sum.Sum(nil)[:6]) + ".tar"
-	out := filepath.Join(c.config.Images(), name)
-	return out, os.Rename(temp.Name(), out)
+	return os.Rename(temp.Name(), filepath.Join(c.config.Images(), name))
 }
 
 // loadEverywhere makes the running nodes load what they do not have.

@@ -80,11 +80,21 @@ func (c *Cluster) furnish(ctx context.Context, o checked) error {
 			return fmt.Errorf("linking %s: %w", name, err)
 		}
 	}
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return build.Own(ctx, "guest/init", filepath.Join(c.config.Programs(), "init")) })
-	group.Go(func() error { return build.Own(ctx, ".", filepath.Join(c.config.Programs(), "lab")) })
-	group.Go(func() error { return c.collectImages(ctx, cache.Dir, programs, o.Images) })
-	if err := group.Wait(); err != nil {
+	group, ctxOwn := errgroup.WithContext(ctx)
+	group.Go(func() error { return build.Own(ctxOwn, "guest/init", c.Program("init")) })
+	group.Go(func() error { return build.Own(ctxOwn, ".", c.Program("lab")) })
+	kept := filepath.Dir(cache.Dir)
+	archives, err := image.Standard(ctx, filepath.Join(kept, "images"), programs)
+	if err = errors.Join(err, group.Wait()); err != nil {
+		return err
+	}
+	if err := c.addImages(archives); err != nil {
+		return err
+	}
+	if c.config.Seed, err = (seeder{filepath.Join(kept, "seeds"), c.config, o.Progress}).seed(ctx); err != nil {
+		return err
+	}
+	if err := c.addImages(o.Images); err != nil {
 		return err
 	}
 	if err := c.config.Secure(); err != nil {
@@ -100,15 +110,10 @@ func (c *Cluster) furnish(ctx context.Context, o checked) error {
 	return nil
 }
 
-// collectImages puts the archives of all images where nodes load them from.
-func (c *Cluster) collectImages(ctx context.Context, cache string, programs map[string]string, more []string) error {
-	dir := filepath.Join(filepath.Dir(cache), "images")
-	archives, err := image.Standard(ctx, dir, programs)
-	if err != nil {
-		return err
-	}
-	for _, archive := range append(archives, more...) {
-		if _, err := c.addImage(archive); err != nil {
+// addImages puts archives where nodes load them from.
+func (c *Cluster) addImages(archives []string) error {
+	for _, archive := range archives {
+		if err := c.addImage(archive); err != nil {
 			return err
 		}
 	}

@@ -20,6 +20,7 @@ type Config struct {
 	Runtime string `json:"runtime"` // sockets, whose paths must be short
 	// Readable are directories that machines must see besides Dir.
 	Readable []string     `json:"readable"`
+	Seed     string       `json:"seed"` // the data disk of which every node gets a copy
 	Nodes    int          `json:"nodes"`
 	Disks    []disk.Bytes `json:"disks"`
 	Memory   disk.Bytes   `json:"memory"`

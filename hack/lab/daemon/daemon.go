@@ -53,7 +53,7 @@ func Run(ctx context.Context, c Config, outside net.Listener, log *slog.Logger) 
 		d.components = append(d.components, &component{name: name, argv: commands[name], log: log})
 	}
 	for i := 1; i <= c.Nodes; i++ {
-		m, err := newMachine(ctx, c, i)
+		m, err := newMachine(c, i)
 		if err != nil {
 			return err
 		}

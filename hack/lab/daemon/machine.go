@@ -2,11 +2,9 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -21,10 +19,6 @@ import (
 	"github.com/open-local/open-local/hack/lab/vm"
 	"github.com/open-local/open-local/hack/lab/wire"
 )
-
-// dataSize is the size of the file with what a node keeps besides its disks. It
-// takes from the host what is written.
-const dataSize = disk.Bytes(16 << 30)
 
 // offPatience is how long a node may take to switch itself off.
 const offPatience = 30 * time.Second
@@ -42,13 +36,13 @@ type machine struct {
 }
 
 // newMachine makes the card and the disks of node i.
-func newMachine(ctx context.Context, c Config, i int) (*machine, error) {
+func newMachine(c Config, i int) (*machine, error) {
 	name := NodeName(i)
 	if err := network.AddNode(i); err != nil {
 		return nil, err
 	}
 	data := c.DiskFile(name, 0)
-	if err := makeData(ctx, data); err != nil {
+	if err := disk.Copy(c.Seed, data); err != nil {
 		return nil, err
 	}
 	kernel := vm.Kernel{
@@ -66,14 +60,19 @@ func newMachine(ctx context.Context, c Config, i int) (*machine, error) {
 	return &machine{name: name, ip: network.NodeIP(i), token: c.Token, kernel: kernel}, nil
 }
 
-func (c Config) guestConfig(i int) guest.Config {
-	name := NodeName(i)
+// Shares are the directories of the host that nodes see as they are.
+func (c Config) Shares() []guest.Share {
 	shares := []guest.Share{{Path: c.Logs(), Writable: true}, {Path: c.Images()}, {Path: c.Programs()}}
 	for _, dir := range c.Readable {
 		shares = append(shares, guest.Share{Path: dir})
 	}
+	return shares
+}
+
+func (c Config) guestConfig(i int) guest.Config {
+	name := NodeName(i)
 	return guest.Config{
-		Hostname: name, DataDisk: disk.Device(0), Disks: len(c.Disks), Shares: shares,
+		Hostname: name, DataDisk: disk.Device(0), Disks: len(c.Disks), Shares: c.Shares(),
 		Node: &guest.Node{
 			IP: network.NodeIP(i), PodCIDR: network.NodePodCIDR(i),
 			Programs: c.Programs(), Images: c.Images(), Logs: c.Logs(), Token: c.Token,
@@ -81,21 +80,6 @@ func (c Config) guestConfig(i int) guest.Config {
 			Cert: string(c.Kubelets[name].Cert), Key: string(c.Kubelets[name].Key),
 		},
 	}
-}
-
-// makeData makes a file system for the node's own data, once.
-func makeData(ctx context.Context, file string) error {
-	if _, err := os.Stat(file); err == nil {
-		return nil
-	}
-	if err := disk.Create(file, dataSize); err != nil {
-		return err
-	}
-	out, err := exec.CommandContext(ctx, "/sbin/mkfs.ext4", "-q", "-F", "-m", "0", file).CombinedOutput()
-	if err != nil {
-		return errors.Join(fmt.Errorf("making a file system for a node's data: %w: %s", err, out), os.Remove(file))
-	}
-	return nil
 }
 
 // start switches the node on. It is an error if it is on.

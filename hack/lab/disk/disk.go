@@ -6,10 +6,13 @@ package disk
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Max is how many disks one machine can have: the kernel's driver knows 16,
@@ -105,4 +108,56 @@ func Create(path string, size Bytes) error {
 		return fmt.Errorf("creating disk %s: %w", path, err)
 	}
 	return errors.Join(f.Truncate(int64(size)), f.Close())
+}
+
+// Copy copies a sparse file, holes as holes.
+func Copy(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return fmt.Errorf("copying disk %s: %w", from, err)
+	}
+	defer in.Close()
+	info, err := in.Stat()
+	if err != nil {
+		return fmt.Errorf("copying disk %s: %w", from, err)
+	}
+	if err := Create(to, Bytes(info.Size())); err != nil {
+		return err
+	}
+	out, err := os.OpenFile(to, os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("copying disk %s: %w", from, err)
+	}
+	if err := errors.Join(copyData(in, out, info.Size()), out.Close()); err != nil {
+		return errors.Join(fmt.Errorf("copying disk %s to %s: %w", from, to, err), os.Remove(to))
+	}
+	return nil
+}
+
+// copyData copies the parts of a file that hold data.
+func copyData(in, out *os.File, size int64) error {
+	for at := int64(0); at < size; {
+		start, err := unix.Seek(int(in.Fd()), at, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) {
+			return nil // only holes from here
+		}
+		if err != nil {
+			return err
+		}
+		end, err := unix.Seek(int(in.Fd()), start, unix.SEEK_HOLE)
+		if err != nil {
+			return err
+		}
+		if _, err := in.Seek(start, io.SeekStart); err != nil {
+			return err
+		}
+		if _, err := out.Seek(start, io.SeekStart); err != nil {
+			return err
+		}
+		if _, err := io.CopyN(out, in, end-start); err != nil {
+			return err
+		}
+		at = end
+	}
+	return nil
 }

@@ -41,7 +41,13 @@ func Boot(cfg Config) error {
 	}
 	switch {
 	case cfg.Job != nil:
-		return runJob(context.Background(), cfg)
+		return report(func(conn *wire.Conn) wire.Result {
+			job := *cfg.Job
+			job.Env = append(environment(cfg), job.Env...)
+			return wire.Run(context.Background(), conn, job)
+		})
+	case cfg.Seed && cfg.Node != nil:
+		return report(func(*wire.Conn) wire.Result { return seed(context.Background(), cfg) })
 	case cfg.Node != nil:
 		return runNode(context.Background(), cfg)
 	}
@@ -55,28 +61,30 @@ func environment(cfg Config) []string {
 	for i := range devices {
 		devices[i] = disk.Device(i + 1)
 	}
+	programs := programPath
+	if cfg.Node != nil {
+		programs += ":" + cfg.Node.Programs
+	}
 	return []string{
-		programPath, "HOME=/root", "DM_DISABLE_UDEV=1", "LAB=" + cfg.Hostname,
+		programs, "HOME=/root", "DM_DISABLE_UDEV=1", "LAB=" + cfg.Hostname,
 		"LAB_DISKS=" + strings.Join(devices, ","),
 		"LAB_SCSI_DISKS=" + strings.Join(findSCSI(), ","),
 	}
 }
 
-// runJob runs the job and says on the serial line how it ended.
-func runJob(ctx context.Context, cfg Config) error {
+// report does what the machine is for and says on the serial line how it ended.
+func report(do func(*wire.Conn) wire.Result) error {
 	serial, err := openLine(line)
 	if err != nil {
 		return err
 	}
-	job := *cfg.Job
-	job.Env = append(environment(cfg), job.Env...)
 	conn := wire.New(serial, serial)
 	// What came before the line passes bytes unchanged would be garbled.
 	if err := conn.Write(wire.Start, nil); err != nil {
 		return err
 	}
-	result := wire.Run(ctx, conn, job)
-	unix.Sync() // a job may have written on shares
+	result := do(conn)
+	unix.Sync() // there may be writes on shares and disks
 	return conn.WriteJSON(wire.Exit, result)
 }
 

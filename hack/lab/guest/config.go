@@ -32,8 +32,12 @@ type Config struct {
 	SCSI       int `json:"scsi,omitempty"`
 	SCSISizeMB int `json:"scsiSizeMB,omitempty"`
 
-	Job  *wire.Command `json:"job,omitempty"`
-	Node *Node         `json:"node,omitempty"`
+	// Job is the one command that the machine is for.
+	Job *wire.Command `json:"job,omitempty"`
+	// Node makes the machine a node of a cluster.
+	Node *Node `json:"node,omitempty"`
+	// Seed makes it only load the images of Node on its data disk and stop.
+	Seed bool `json:"seed,omitempty"`
 }
 
 // A Share is a directory of the host that a machine sees at the same place.

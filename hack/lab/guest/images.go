@@ -9,6 +9,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/open-local/open-local/hack/lab/wire"
 )
 
 // markers remembers which archives containerd has. It lies beside containerd's
@@ -47,4 +51,28 @@ func (n *node) loadImages(ctx context.Context, wanted func(archive string) bool)
 		}
 	}
 	return nil
+}
+
+// seed loads the images on the data disk of a machine that does nothing else. A
+// node that starts with a copy of that disk has them from the beginning.
+func seed(ctx context.Context, cfg Config) wire.Result {
+	ctx, cancel := context.WithCancel(ctx)
+	n := &node{Config: cfg, Node: *cfg.Node, off: cancel}
+	if err := n.writeFiles(); err != nil {
+		cancel()
+		return wire.Result{Code: 1, Error: err.Error()}
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return n.supervise(ctx, "containerd", "--config", etc+"/containerd.toml") })
+	group.Go(func() error {
+		defer cancel()
+		if err := awaitSocket(ctx, containerdSocket); err != nil {
+			return err
+		}
+		return n.loadImages(ctx, every)
+	})
+	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return wire.Result{Code: 1, Error: err.Error()}
+	}
+	return wire.Result{}
 }

@@ -27,9 +27,6 @@ func runNode(ctx context.Context, cfg Config) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	n := &node{Config: cfg, Node: *cfg.Node, off: cancel}
-	if err := os.Setenv("PATH", n.Programs+":"+os.Getenv("PATH")); err != nil {
-		return fmt.Errorf("setting PATH: %w", err)
-	}
 	if err := network.Attach(card, n.IP); err != nil {
 		return err
 	}
@@ -54,8 +51,24 @@ type node struct {
 	loading sync.Mutex // held while images are loaded
 }
 
-// prepare writes the configuration and gives the disks a second name.
+// prepare gives the node what its programs look for.
 func (n *node) prepare() error {
+	if err := n.writeFiles(); err != nil {
+		return err
+	}
+	for i := 1; i <= n.Disks; i++ {
+		if err := os.Symlink(filepath.Base(disk.Device(i)), disk.Alias(i)); err != nil {
+			return fmt.Errorf("naming disk %d: %w", i, err)
+		}
+	}
+	return replaceCPUInfo()
+}
+
+// writeFiles writes the configuration of the node's programs.
+func (n *node) writeFiles() error {
+	if err := os.Setenv("PATH", n.Programs+":"+os.Getenv("PATH")); err != nil {
+		return fmt.Errorf("setting PATH: %w", err) // containerd looks there for its shim
+	}
 	files, err := n.files()
 	if err != nil {
 		return err
@@ -74,12 +87,7 @@ func (n *node) prepare() error {
 	if err := os.Chmod("/etc/resolv.conf", 0o644); err != nil {
 		return fmt.Errorf("writing the node's configuration: %w", err)
 	}
-	for i := 1; i <= n.Disks; i++ {
-		if err := os.Symlink(filepath.Base(disk.Device(i)), disk.Alias(i)); err != nil {
-			return fmt.Errorf("naming disk %d: %w", i, err)
-		}
-	}
-	return replaceCPUInfo()
+	return nil
 }
 
 func replaceCPUInfo() error {
