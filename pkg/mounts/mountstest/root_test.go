@@ -1,0 +1,259 @@
+//go:build root
+
+package mountstest
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/open-local/open-local/pkg/hostexec"
+	"github.com/open-local/open-local/pkg/mounts"
+)
+
+// These tests want root and two blank disks of at least 400 MiB in LAB_DISKS,
+// separated by commas. They overwrite the disks.
+
+func disks(t *testing.T) [2]string {
+	t.Helper()
+	all := strings.Split(os.Getenv("LAB_DISKS"), ",")
+	if len(all) < 2 {
+		t.Fatal("set LAB_DISKS to two blank disks that may be overwritten, such as /dev/ubdb,/dev/ubdc")
+	}
+	for _, disk := range all[:2] {
+		run(t, "wipefs", "--all", "--quiet", disk)
+		t.Cleanup(func() {
+			if _, err := hostexec.OnHost("/").Run(context.Background(), "wipefs", "--all", "--quiet", disk); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	return [2]string(all[:2])
+}
+
+func run(t *testing.T, program string, args ...string) string {
+	t.Helper()
+	out, err := hostexec.OnHost("/").Run(t.Context(), program, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// directory returns a directory in memory, under which all is unmounted afterwards.
+func directory(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "mountstest")
+	noError(t, err)
+	t.Cleanup(func() {
+		for range 64 {
+			data, err := os.ReadFile("/proc/self/mountinfo")
+			noError(t, err)
+			all, err := mounts.ParseMountinfo(data)
+			noError(t, err)
+			left := 0
+			for _, m := range all {
+				if strings.HasPrefix(m.Target, dir+"/") {
+					left++
+					_ = unix.Unmount(m.Target, 0)
+				}
+			}
+			if left == 0 {
+				noError(t, os.RemoveAll(dir))
+				return
+			}
+		}
+		t.Errorf("something stays mounted under %s", dir)
+	})
+	return dir
+}
+
+func subject(t *testing.T, fsType string) Subject {
+	t.Helper()
+	devices := disks(t) // wiped after all is unmounted
+	host := mounts.New(hostexec.OnHost("/"), "/")
+	return Subject{Formatter: host, Mounter: host, Looker: host, Devices: devices, Dir: directory(t), FSType: fsType}
+}
+
+func TestTheRealThingPassesTheExamination(t *testing.T) {
+	for _, fsType := range []string{"ext4", "xfs", "btrfs", "ext3"} {
+		t.Run(fsType, func(t *testing.T) {
+			Examine(t, func(t *testing.T) Subject { return subject(t, fsType) })
+		})
+	}
+}
+
+func TestEveryKindOfOldDataIsSeenAndKept(t *testing.T) {
+	s := subject(t, "ext4")
+	device := s.Devices[0]
+	for want, make := range map[string][]string{
+		"swap":        {"mkswap", device},
+		"LVM2_member": {"lvm", "pvcreate", device},
+		"gpt":         {"parted", "--script", device, "mklabel", "gpt"},
+		"dos":         {"parted", "--script", device, "mklabel", "msdos"},
+		"ext2":        {"mke2fs", "-q", "-t", "ext2", device},
+	} {
+		run(t, "wipefs", "--all", "--quiet", device)
+		run(t, make[0], make[1:]...)
+		s.wantSignature(t, device, want)
+		wantError(t, s.Format(t.Context(), device, "ext4"), mounts.ErrNotBlank)
+		s.wantSignature(t, device, want)
+	}
+}
+
+func TestABindCostsNoProcessAndNeitherDoesUnmounting(t *testing.T) {
+	s := subject(t, "ext4")
+	counter := hostexec.NewCounter(hostexec.OnHost("/"))
+	host := mounts.New(counter, "/")
+	staged, target := s.mounted(t), s.Dir+"/target"
+	noError(t, host.BindMount(t.Context(), staged, target, []string{"ro"}))
+	_, mounted, err := host.IsMounted(target)
+	noError(t, err)
+	if !mounted {
+		t.Error("it is not mounted")
+	}
+	noError(t, host.Unmount(t.Context(), target))
+	noError(t, host.Remove(target))
+	if diff := cmp.Diff(map[string]int{}, counter.Runs()); diff != "" {
+		t.Errorf("processes (-want +got):\n%s", diff)
+	}
+	noError(t, host.Unmount(t.Context(), staged))
+	noError(t, host.Mount(t.Context(), s.Devices[0], staged, "ext4", nil))
+	if diff := cmp.Diff(map[string]int{"mount": 1}, counter.Runs()); diff != "" {
+		t.Errorf("processes of mounting (-want +got):\n%s", diff)
+	}
+}
+
+func TestAReadOnlyBindIsReadOnlyForEveryPeer(t *testing.T) {
+	s := subject(t, "ext4")
+	staged := s.mounted(t)
+	// Two directories that propagate to each other, as the host's and ours do.
+	here, there := s.Dir+"/here", s.Dir+"/there"
+	noError(t, errors.Join(os.Mkdir(here, 0o700), os.Mkdir(there, 0o700)))
+	noError(t, unix.Mount("tmpfs", here, "tmpfs", 0, ""))
+	noError(t, unix.Mount("", here, "", unix.MS_SHARED, ""))
+	noError(t, unix.Mount(here, there, "", unix.MS_BIND, ""))
+	noError(t, s.BindMount(t.Context(), staged, here+"/target", []string{"ro"}))
+	for _, target := range []string{here + "/target", there + "/target"} {
+		if err := os.WriteFile(target+"/file", nil, 0o600); !errors.Is(err, unix.EROFS) {
+			t.Errorf("writing below %s: %v", target, err)
+		}
+	}
+	noError(t, os.WriteFile(staged+"/file", nil, 0o600))
+	noError(t, s.Unmount(t.Context(), here+"/target"))
+	s.wantMounted(t, there+"/target", false)
+}
+
+func TestAMountInUseStays(t *testing.T) {
+	s := subject(t, "ext4")
+	target := s.mounted(t)
+	file, err := os.Create(target + "/file")
+	noError(t, err)
+	wantError(t, s.Unmount(t.Context(), target), mounts.ErrBusy)
+	s.wantMounted(t, target, true)
+	noError(t, file.Close())
+	noError(t, s.Unmount(t.Context(), target))
+}
+
+func TestMountsThatSomeoneStackedAreAllTakenOff(t *testing.T) {
+	s := subject(t, "ext4")
+	target := s.mounted(t)
+	for range 5 {
+		noError(t, unix.Mount("/proc/self", target, "", unix.MS_BIND, ""))
+	}
+	noError(t, s.Unmount(t.Context(), target))
+	s.wantMounted(t, target, false)
+}
+
+func TestATargetBehindALinkIsFound(t *testing.T) {
+	s := subject(t, "ext4")
+	noError(t, errors.Join(os.Mkdir(s.Dir+"/real", 0o700), os.Symlink("real", s.Dir+"/link")))
+	noError(t, s.Format(t.Context(), s.Devices[0], "ext4"))
+	noError(t, s.Mount(t.Context(), s.Devices[0], s.Dir+"/link/target", "ext4", nil))
+	noError(t, s.Mount(t.Context(), s.Devices[0], s.Dir+"/link/target", "ext4", nil))
+	s.wantMounted(t, s.Dir+"/real/target", true)
+	s.wantMounted(t, s.Dir+"/link/target", true)
+	noError(t, s.Unmount(t.Context(), s.Dir+"/link/target"))
+	s.wantMounted(t, s.Dir+"/real/target", false)
+}
+
+func TestATargetThatIsNotEmptyStays(t *testing.T) {
+	s := subject(t, "ext4")
+	noError(t, os.Mkdir(s.Dir+"/target", 0o700))
+	noError(t, os.WriteFile(s.Dir+"/target/data", nil, 0o600))
+	if err := s.Remove(s.Dir + "/target"); err == nil {
+		t.Error("a directory with data was removed")
+	}
+	if _, err := os.Stat(s.Dir + "/target/data"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAFileSystemGrowsWithItsDevice(t *testing.T) {
+	for _, fsType := range []string{"ext4", "ext3", "xfs", "btrfs"} {
+		t.Run(fsType, func(t *testing.T) {
+			s := subject(t, fsType)
+			host := mounts.New(hostexec.OnHost("/"), "/")
+			run(t, "lvm", "vgcreate", "mountstest", s.Devices[0], s.Devices[1])
+			defer run(t, "lvm", "vgremove", "--yes", "--force", "mountstest")
+			run(t, "lvm", "lvcreate", "--yes", "--size", "320m", "--name", "data", "mountstest")
+			device, target := "/dev/mountstest/data", s.Dir+"/target"
+			noError(t, host.Format(t.Context(), device, fsType))
+			noError(t, host.Mount(t.Context(), device, target, fsType, nil))
+			before := total(t, target)
+			noError(t, host.Grow(t.Context(), device, target, fsType))
+			if after := total(t, target); after != before {
+				t.Errorf("growing what fills its device changed it from %d to %d", before, after)
+			}
+			run(t, "lvm", "lvextend", "--size", "420m", "mountstest/data")
+			noError(t, host.Grow(t.Context(), device, target, fsType))
+			if after := total(t, target); after < before+90<<20 {
+				t.Errorf("it had %d bytes and has %d", before, after)
+			}
+			noError(t, host.Unmount(t.Context(), target))
+		})
+	}
+}
+
+func total(t *testing.T, path string) uint64 {
+	t.Helper()
+	var s unix.Statfs_t
+	noError(t, unix.Statfs(path, &s))
+	return s.Blocks * uint64(s.Bsize)
+}
+
+// TestFromAContainer sees the host's root elsewhere, as our pod does.
+func TestFromAContainer(t *testing.T) {
+	s := subject(t, "ext4")
+	host := s.Dir + "/host"
+	noError(t, os.Mkdir(host, 0o700))
+	noError(t, unix.Mount("/", host, "", unix.MS_BIND|unix.MS_REC, ""))
+	// That bind holds its own directory again; take what the test needs.
+	h := mounts.New(hostexec.OnHost(host), host)
+	target := filepath.Join("/run", "mountstest-target")
+	defer func() { _ = os.Remove(target) }()
+	noError(t, h.Format(t.Context(), s.Devices[0], "ext4"))
+	noError(t, h.Mount(t.Context(), s.Devices[0], target, "ext4", nil))
+	m, mounted, err := h.IsMounted(target)
+	noError(t, err)
+	if !mounted || m.Target != target || m.Source != s.Devices[0] {
+		t.Errorf("seen from the container: %v, %+v", mounted, m)
+	}
+	s.wantMounted(t, target, true) // and on the host
+	noError(t, h.BindMount(t.Context(), target, target+"-pod", nil))
+	s.wantMounted(t, target+"-pod", true)
+	noError(t, h.BindMount(t.Context(), s.Devices[0], target+"-block", nil))
+	s.wantMounted(t, target+"-block", true)
+	for _, path := range []string{target + "-block", target + "-pod", target} {
+		noError(t, h.Unmount(t.Context(), path))
+		s.wantMounted(t, path, false)
+		noError(t, h.Remove(path))
+	}
+	run(t, "umount", "--recursive", "--lazy", host)
+}
