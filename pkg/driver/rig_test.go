@@ -94,9 +94,11 @@ func newRig(t testing.TB, p parts, more ...func(*driver.ControllerOptions)) *rig
 	for _, change := range more {
 		change(&options)
 	}
-	server := driver.NewServer(
-		&driver.Identity{Driver: volume.DefaultDriver, Version: "test", Ready: func() error { return nil }},
-		driver.NewController(options), driver.NewNode(p.services))
+	server := driver.NewServer(driver.Services{
+		Identity:   &driver.Identity{Driver: volume.DefaultDriver, Version: "test", Ready: func() error { return nil }},
+		Controller: driver.NewController(options),
+		Node:       driver.NewNode(p.services),
+	})
 	listener, err := net.Listen("unix", r.socket)
 	if err != nil {
 		t.Fatal(err)

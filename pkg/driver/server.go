@@ -11,16 +11,25 @@ import (
 	"github.com/open-local/open-local/pkg/rpc"
 )
 
-// NewServer returns a gRPC server of those of the services that are not nil.
-func NewServer(identity *Identity, controller *Controller, node *Node) *grpc.Server {
+// Services are what a server serves. Controller and Node may be nil.
+type Services struct {
+	Identity   *Identity
+	Controller *Controller
+	Node       *Node
+}
+
+// NewServer returns a gRPC server of the services. The interceptors stand around
+// its own and see the codes of errors.
+func NewServer(services Services, interceptors ...grpc.UnaryServerInterceptor) *grpc.Server {
 	guard := &guard{busy: map[string]bool{}}
-	server := grpc.NewServer(grpc.ChainUnaryInterceptor(rpc.Recover, rpc.Log, codeOf.Interceptor, guard.intercept))
-	csi.RegisterIdentityServer(server, identity)
-	if controller != nil {
-		csi.RegisterControllerServer(server, controller)
+	server := grpc.NewServer(grpc.ChainUnaryInterceptor(
+		append(interceptors, rpc.Recover, rpc.Log, codeOf.Interceptor, guard.intercept)...))
+	csi.RegisterIdentityServer(server, services.Identity)
+	if services.Controller != nil {
+		csi.RegisterControllerServer(server, services.Controller)
 	}
-	if node != nil {
-		csi.RegisterNodeServer(server, node)
+	if services.Node != nil {
+		csi.RegisterNodeServer(server, services.Node)
 	}
 	return server
 }

@@ -41,14 +41,15 @@ type volumes interface {
 	Remove(ctx context.Context, r provision.Removal) error
 }
 
-// NewServer returns a server of v for clients that prove the name clientName.
-func NewServer(v volumes, config *tls.Config, clientName string) *grpc.Server {
+// NewServer returns a server of v for clients that prove the name clientName. The
+// interceptors stand around its own and see the codes of errors.
+func NewServer(v volumes, config *tls.Config, clientName string, interceptors ...grpc.UnaryServerInterceptor) *grpc.Server {
 	server := grpc.NewServer(
 		grpc.Creds(credentials.NewTLS(config)),
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingEvery / 2}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingEvery, Timeout: pingWait}),
-		grpc.ChainUnaryInterceptor(rpc.Recover, rpc.Log, onlyFor(clientName), encode),
+		grpc.ChainUnaryInterceptor(append(interceptors, rpc.Recover, rpc.Log, onlyFor(clientName), encode)...),
 	)
 	nodepb.RegisterNodeServer(server, &service{volumes: v})
 	return server
