@@ -1,0 +1,319 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"path/filepath"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/open-local/open-local/pkg/allocator"
+	"github.com/open-local/open-local/pkg/client/clientset/versioned"
+	"github.com/open-local/open-local/pkg/devfile"
+	"github.com/open-local/open-local/pkg/directory"
+	"github.com/open-local/open-local/pkg/driver"
+	"github.com/open-local/open-local/pkg/driver/registration"
+	"github.com/open-local/open-local/pkg/extender/reserve"
+	"github.com/open-local/open-local/pkg/hostexec"
+	"github.com/open-local/open-local/pkg/lvm"
+	"github.com/open-local/open-local/pkg/mounts"
+	"github.com/open-local/open-local/pkg/nodeapi"
+	"github.com/open-local/open-local/pkg/provision"
+	"github.com/open-local/open-local/pkg/rpc"
+	"github.com/open-local/open-local/pkg/tlsfiles"
+	"github.com/open-local/open-local/pkg/volume"
+)
+
+// drainFor is how long calls that run at the end may go on. Kubernetes gives a pod
+// 30 seconds.
+const drainFor = 25 * time.Second
+
+// csiRun is a running CSI driver.
+type csiRun struct {
+	o        csiOptions
+	registry *prometheus.Registry
+	timed    grpc.UnaryServerInterceptor
+	storage  versioned.Interface
+	core     kubernetes.Interface
+
+	services driver.Services
+	follow   []func(context.Context) // watches, until their context ends
+	nodeAPI  *grpc.Server            // of a node
+	closers  []func() error
+}
+
+func newCSIRun(ctx context.Context, o csiOptions) (*csiRun, error) {
+	r := &csiRun{o: o, registry: prometheus.NewRegistry()}
+	r.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	r.timed = rpc.Timed(r.registry)
+	if err := r.connect(); err != nil {
+		return nil, err
+	}
+	r.services.Identity = &driver.Identity{Driver: o.driver, Version: version, Ready: func() error { return nil }}
+	if o.isNode() {
+		if err := r.addNode(ctx); err != nil {
+			return nil, errors.Join(err, r.close())
+		}
+	}
+	if o.controls() {
+		if err := r.addController(ctx); err != nil {
+			return nil, errors.Join(err, r.close())
+		}
+	}
+	return r, nil
+}
+
+func (r *csiRun) connect() error {
+	config, err := clientcmd.BuildConfigFromFlags("", r.o.kubeconfig)
+	if err != nil {
+		return fmt.Errorf("finding the API server: %w", err)
+	}
+	config.UserAgent = "open-local-csi-" + r.o.mode + "/" + version
+	if r.storage, err = versioned.NewForConfig(config); err != nil {
+		return err
+	}
+	core := rest.CopyConfig(config)
+	core.ContentType = "application/vnd.kubernetes.protobuf"
+	r.core, err = kubernetes.NewForConfig(core)
+	return err
+}
+
+func (r *csiRun) tlsFile(name string) string { return filepath.Join(r.o.tlsDir, name) }
+
+// addNode makes the services of a node, and the API that the controller calls.
+func (r *csiRun) addNode(ctx context.Context) error {
+	serving, err := tlsfiles.Server(r.tlsFile("tls.crt"), r.tlsFile("tls.key"), r.tlsFile("ca.crt"))
+	if err != nil {
+		return err
+	}
+	own, err := directory.NewOwn(r.storage, r.o.node)
+	if err != nil {
+		return err
+	}
+	prefer, err := allocator.PreferenceNamed(r.o.prefer)
+	if err != nil {
+		return err
+	}
+	runner := hostexec.Logged(hostexec.OnHost(r.o.hostRoot))
+	host, root := lvm.New(runner), devfile.Root(r.o.hostRoot)
+	mounter := mounts.New(runner, r.o.hostRoot)
+	volumes := provision.New(ctx, &provision.Logical{Host: host, Devices: root, Managed: own, Prefer: prefer, Clock: clock.RealClock{}})
+	r.closers = append(r.closers, func() error { volumes.Close(); return nil })
+	r.follow = append(r.follow, own.Run)
+	r.services.Identity.Ready = own.Ready
+	r.services.Node = driver.NewNode(driver.NodeOptions{
+		Name: r.o.node, LVM: host, Files: root, Formatter: mounter, Mounter: mounter, Meter: root,
+	})
+	r.nodeAPI = nodeapi.NewServer(volumes, serving, r.o.clientName, r.timed)
+	return nil
+}
+
+// addController makes the controller's service, and waits until it knows the cluster.
+func (r *csiRun) addController(ctx context.Context) error {
+	calling, err := tlsfiles.Client(r.tlsFile("tls.crt"), r.tlsFile("tls.key"), r.tlsFile("ca.crt"), r.o.serverName)
+	if err != nil {
+		return err
+	}
+	prefer, err := allocator.PreferenceNamed(r.o.prefer)
+	if err != nil {
+		return err
+	}
+	pool := nodeapi.NewPool(calling)
+	r.closers = append(r.closers, pool.Close)
+	where, err := directory.New(directory.Options{
+		Kubernetes: r.core, Storage: r.storage, Driver: r.o.driver,
+		NodePort: r.o.nodePort, NodeGrace: r.o.nodeGrace, Clock: clock.RealClock{},
+		Dial: func(address string) (driver.RemoteNode, error) { return pool.Node(address) },
+	})
+	if err != nil {
+		return err
+	}
+	if err := where.Run(ctx); err != nil {
+		return err
+	}
+	options := driver.ControllerOptions{Directory: where, Nodes: where, Prefer: prefer, Driver: r.o.driver, Cluster: r.cluster(ctx)}
+	if r.o.extender != "" {
+		client, err := r.reserver()
+		if err != nil {
+			return err
+		}
+		options.Reserver = client
+	}
+	r.services.Controller = driver.NewController(options)
+	return nil
+}
+
+// cluster returns the identity of the cluster. It only labels volumes, so volumes
+// are made without it where it cannot be read.
+func (r *csiRun) cluster(ctx context.Context) string {
+	if r.o.cluster != "" {
+		return r.o.cluster
+	}
+	system, err := r.core.CoreV1().Namespaces().Get(ctx, metav1.NamespaceSystem, metav1.GetOptions{})
+	if err != nil {
+		klog.FromContext(ctx).Error(err, "Volumes will not be tagged with the cluster; name it with --cluster-id")
+		return ""
+	}
+	return string(system.UID)
+}
+
+// reserver asks the scheduler extender, in the words of package driver.
+type reserver struct{ client *reserve.Client }
+
+func (r *csiRun) reserver() (*reserver, error) {
+	host, _, err := net.SplitHostPort(r.o.extender)
+	if err != nil {
+		return nil, err
+	}
+	config, err := tlsfiles.Client(r.tlsFile("tls.crt"), r.tlsFile("tls.key"), r.tlsFile("ca.crt"), host)
+	if err != nil {
+		return nil, err
+	}
+	return &reserver{reserve.New("https://"+r.o.extender, config)}, nil
+}
+
+// refusals say what an error of the extender means to the driver. A claim whose
+// volume is promised to another node has no room on this one: the pod is scheduled
+// anew. A claim that is not known yet will be.
+var refusals = []struct{ theirs, ours error }{
+	{reserve.ErrNoRoom, driver.ErrNoRoom},
+	{reserve.ErrElsewhere, driver.ErrNoRoom},
+	{reserve.ErrInvalid, volume.ErrInvalid},
+	{reserve.ErrUnknown, driver.ErrUndecided},
+	{reserve.ErrNotReady, driver.ErrUndecided},
+}
+
+// Reserve returns the group in which the claim was placed.
+func (r *reserver) Reserve(ctx context.Context, want driver.Reservation) (string, error) {
+	place, err := r.client.Reserve(ctx, reserve.Request{
+		Namespace: want.Namespace, Claim: want.Claim, Node: want.Node, VolumeType: string(want.Kind), Group: want.Group,
+	})
+	if err == nil {
+		return place.Group, nil
+	}
+	for _, refusal := range refusals {
+		if errors.Is(err, refusal.theirs) {
+			return "", fmt.Errorf("%w: %w", refusal.ours, err)
+		}
+	}
+	return "", fmt.Errorf("%w: %w", driver.ErrUndecided, err)
+}
+
+// serve serves everything until ctx ends or one thing fails.
+func (r *csiRun) serve(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, follow := range r.follow {
+		group.Go(func() error { follow(ctx); return nil })
+	}
+	listener, err := registration.Listen(ctx, r.o.socket())
+	if err != nil {
+		return err
+	}
+	serveGRPC(ctx, group, driver.NewServer(r.services, r.timed), listener)
+	klog.FromContext(ctx).Info("Serving CSI", "socket", r.o.socket(), "mode", r.o.mode)
+	if r.nodeAPI != nil {
+		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", r.o.nodeAddress)
+		if err != nil {
+			return err
+		}
+		serveGRPC(ctx, group, r.nodeAPI, listener)
+	}
+	if r.o.metrics != "" {
+		if err := r.serveHealth(ctx, group); err != nil {
+			return err
+		}
+	}
+	if r.o.isNode() {
+		group.Go(func() error {
+			return registration.Run(ctx, registration.Options{
+				Driver: r.o.driver, Endpoint: r.o.socket(), Dir: filepath.Join(r.o.kubeletDir, "plugins_registry"), Clock: clock.RealClock{},
+			})
+		})
+	}
+	return group.Wait()
+}
+
+// serveGRPC serves until ctx ends, and then until running calls have ended or
+// drainFor has passed.
+func serveGRPC(ctx context.Context, group *errgroup.Group, server *grpc.Server, listener net.Listener) {
+	group.Go(func() error { return server.Serve(listener) })
+	group.Go(func() error {
+		<-ctx.Done()
+		impatient := time.AfterFunc(drainFor, server.Stop)
+		defer impatient.Stop()
+		server.GracefulStop()
+		return nil
+	})
+}
+
+// serveHealth serves metrics, and health as a client of the driver's own socket
+// sees it.
+func (r *csiRun) serveHealth(ctx context.Context, group *errgroup.Group) error {
+	conn, err := grpc.NewClient("unix://"+r.o.socket(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return err
+	}
+	r.closers = append(r.closers, conn.Close)
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", r.o.metrics)
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(r.registry, promhttp.HandlerOpts{}))
+	mux.Handle("GET /healthz", probe(csi.NewIdentityClient(conn), false))
+	mux.Handle("GET /readyz", probe(csi.NewIdentityClient(conn), true))
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	group.Go(func() error {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		return server.Close()
+	})
+	return nil
+}
+
+// probe answers 200 when the driver answers a Probe, and is ready if it must be.
+func probe(client csi.IdentityClient, ready bool) http.HandlerFunc {
+	return func(w http.ResponseWriter, req *http.Request) {
+		ctx, cancel := context.WithTimeout(req.Context(), 5*time.Second)
+		defer cancel()
+		resp, err := client.Probe(ctx, &csi.ProbeRequest{})
+		switch {
+		case err != nil:
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		case ready && !resp.GetReady().GetValue():
+			http.Error(w, "not ready", http.StatusServiceUnavailable)
+		default:
+			_, _ = fmt.Fprintln(w, "ok")
+		}
+	}
+}
+
+func (r *csiRun) close() error {
+	var errs []error
+	for _, closer := range r.closers {
+		errs = append(errs, closer())
+	}
+	return errors.Join(errs...)
+}
