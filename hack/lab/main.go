@@ -42,6 +42,8 @@ func root() *cobra.Command {
 		Short:         "Machines with real LVM, alone or as nodes of a Kubernetes cluster, on one host",
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		// So that --dir before kubectl is ours, and what follows is kubectl's.
+		TraverseChildren: true,
 	}
 	var dir string
 	cmd.PersistentFlags().StringVar(&dir, "dir", cluster.DefaultDir, "directory of the cluster's state")

@@ -39,7 +39,8 @@ runs COMMAND in it as root, in the present directory and with the present
 environment. LAB_DISKS lists the blank disks, LAB_SCSI_DISKS those that have an
 identity, and LAB=vm tells that this is such a machine.
 
-Writes reach the host only below the present directory and below every --share.
+The command sees the host's files and may write, and delete, anywhere: only what
+it does below a --share reaches the host, the rest is gone with the machine.
 The exit code is the command's; 124 after --timeout, 125 when the machine
 crashed.`,
 		Args: cobra.MinimumNArgs(1),

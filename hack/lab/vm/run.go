@@ -24,7 +24,7 @@ type Options struct {
 	SCSISize   disk.Bytes // the size of each
 	Timeout    time.Duration
 	Keep       string   // directory for disks and console; empty: a temporary one
-	Shares     []string // directories of the host to write on, besides the working directory
+	Shares     []string // directories of the host to write on
 	Stdin      io.Reader
 	Stdout     io.Writer
 	Stderr     io.Writer
@@ -35,9 +35,10 @@ type Options struct {
 var ErrTimeout = errors.New("the command did not end in time")
 
 // Run boots a machine with blank disks, runs the command in it as root and
-// returns its exit code. Writes reach the host only in the working directory
-// and in the Shares. Nothing of the machine is left when Run returns, also when
-// this process is killed.
+// returns its exit code. The command sees the host's files and may write
+// anywhere, but only writes in Shares reach the host: the others are gone with
+// the machine. Nothing of the machine is left when Run returns, also when this
+// process is killed.
 func Run(ctx context.Context, argv []string, options Options) (int, error) {
 	if options.Timeout > 0 {
 		var cancel context.CancelFunc
@@ -84,7 +85,7 @@ func prepare(ctx context.Context, argv []string, dir string, options Options) (K
 			return Kernel{}, fmt.Errorf("finding the working directory: %w", err)
 		}
 	}
-	shares, err := shared(append([]string{cwd}, options.Shares...), argv[0])
+	shares, err := visible(cwd, argv[0], options.Shares)
 	if err != nil {
 		return Kernel{}, err
 	}
@@ -99,30 +100,34 @@ func prepare(ctx context.Context, argv []string, dir string, options Options) (K
 // so what lies below must be shared to be seen.
 var private = []string{"/tmp", "/run", "/mnt", "/var/run", "/dev/shm"}
 
-// shared returns the directories to share, made absolute, the program's among
-// them if it would be hidden otherwise.
-func shared(dirs []string, program string) ([]guest.Share, error) {
+// visible returns what to share: the directories that may be written on, and, to
+// be read, the working directory and the program's if they would be hidden.
+func visible(cwd, program string, writable []string) ([]guest.Share, error) {
+	var shares []guest.Share
+	wanted := []string{cwd}
 	if strings.Contains(program, "/") {
-		abs, err := filepath.Abs(program)
+		wanted = append(wanted, filepath.Dir(program))
+	}
+	for _, dir := range wanted {
+		abs, err := filepath.Abs(dir)
 		if err != nil {
-			return nil, fmt.Errorf("finding %s: %w", program, err)
+			return nil, fmt.Errorf("finding %s: %w", dir, err)
 		}
 		for _, hidden := range private {
 			if strings.HasPrefix(abs, hidden+"/") {
-				dirs = append(dirs, filepath.Dir(abs))
+				shares = append(shares, guest.Share{Path: abs})
 			}
 		}
 	}
-	var out []guest.Share
-	for _, dir := range dirs {
+	for _, dir := range writable {
 		abs, err := filepath.Abs(dir)
 		if err != nil {
 			return nil, fmt.Errorf("finding %s: %w", dir, err)
 		}
 		if abs == "/" {
-			return nil, errors.New("directory /: sharing all would let the machine write on the host; work in a directory below")
+			return nil, errors.New("directory /: a command that went wrong could erase the host; share a directory below")
 		}
-		out = append(out, guest.Share{Path: abs, Writable: true})
+		shares = append(shares, guest.Share{Path: abs, Writable: true})
 	}
-	return out, nil
+	return shares, nil
 }
