@@ -90,19 +90,22 @@ type Volume struct {
 	Ours bool
 }
 
-// Report replaces what was reported of the node. Promises and holds stay.
-func (l *Ledger) Report(name string, report Report) {
+// Report replaces what was reported of the node. Promises and holds stay. It returns
+// true when the node had no report before.
+func (l *Ledger) Report(name string, report Report) (first bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := l.node(name)
 	if report.Version != 0 && report.Version < n.version {
-		return
+		return false
 	}
+	first = !n.reported
 	n.version = report.Version
 	l.replace(n, report.Groups)
 	n.reported = true
 	l.recount(n)
 	l.ring()
+	return first
 }
 
 // Leave forgets what was reported of the node: it, or its report, is gone. Volumes

@@ -315,8 +315,12 @@ func TestTheLedgerAgreesWithAnObviousOne(t *testing.T) {
 			}
 		}
 		t.Repeat(map[string]func(*rapid.T){
-			"report": func(t *rapid.T) { on, r := node(), drawReport(t); l.Report(on, r); m.report(on, r) },
-			"leave":  func(*rapid.T) { on := node(); l.Leave(on); m.leave(on) },
+			"report": func(t *rapid.T) {
+				on, r := node(), drawReport(t)
+				same("first", l.Report(on, r), m.reports[on] == nil)
+				m.report(on, r)
+			},
+			"leave": func(*rapid.T) { on := node(); l.Leave(on); m.leave(on) },
 			"hold": func(t *rapid.T) {
 				who, claims, until := pod(), drawClaims(t), soon()
 				var offers []Offer

@@ -1,0 +1,203 @@
+package extender
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/klog/v2"
+	extenderv1 "k8s.io/kube-scheduler/extender/v1"
+
+	"github.com/open-local/open-local/pkg/volume"
+)
+
+// Filter answers on which of the nodes all volumes of the pod fit together, and why not
+// on the others. Room is then held on all of them until the scheduler's choice shows.
+// An error that the scheduler should show is in the result.
+func (s *Scheduler) Filter(ctx context.Context, args *extenderv1.ExtenderArgs) (*extenderv1.ExtenderFilterResult, error) {
+	if !s.Ready() {
+		return nil, errNotReady
+	}
+	if args.Pod == nil {
+		return nil, errors.New("the request has no pod")
+	}
+	if !s.concerns(args.Pod) {
+		return &extenderv1.ExtenderFilterResult{Nodes: args.Nodes, NodeNames: args.NodeNames}, nil
+	}
+	claims, err := s.asksKnown(ctx, args.Pod)
+	switch {
+	case errors.Is(err, volume.ErrInvalid):
+		return refuseAll(args, err.Error()), nil
+	case err != nil:
+		return nil, fmt.Errorf("reading the volumes of pod %s/%s: %w", args.Pod.Namespace, args.Pod.Name, err)
+	case len(claims) == 0:
+		return &extenderv1.ExtenderFilterResult{Nodes: args.Nodes, NodeNames: args.NodeNames}, nil
+	}
+	fit, refused := s.fit(ctx, string(args.Pod.UID), claims, namesOf(args))
+	klog.FromContext(ctx).V(4).Info("Filtered", "claims", len(claims), "fit", len(fit), "refused", len(refused))
+	return result(args, fit, refused), nil
+}
+
+// asksKnown returns what the pod of a request wants. It believes the API server and not
+// the request, which anybody may have sent: room is held only for pods that exist. The
+// caches may need a moment to catch up with the scheduler's.
+func (s *Scheduler) asksKnown(ctx context.Context, sent *corev1.Pod) (claims []volume.Claim, err error) {
+	err = s.patient(ctx, func() error {
+		pod, err := s.caches.pods.Pods(sent.Namespace).Get(sent.Name)
+		if apierrors.IsNotFound(err) || (err == nil && pod.UID != sent.UID) {
+			return fmt.Errorf("pod with UID %q: %w", sent.UID, errLagging)
+		}
+		if err != nil {
+			return err
+		}
+		claims, err = s.asks(pod)
+		return err
+	})
+	return claims, err
+}
+
+// A refusal is why one node will not do.
+type refusal struct {
+	node   string
+	reason error
+}
+
+// fit decides, and holds what it decided. When only what other pods hold is in the way
+// it waits a moment for them to choose their nodes: the scheduler writes its choices
+// while we wait.
+func (s *Scheduler) fit(ctx context.Context, pod string, claims []volume.Claim, names []string) (fit []string, refused []refusal) {
+	w := s.borrow()
+	defer s.giveBack(w)
+	deadline := s.clock.Now().Add(s.o.HoldWait)
+	for {
+		changed := s.ledger.Changed()
+		next := s.ledger.Expire(s.clock.Now())
+		fit, refused = s.tryFit(pod, claims, names, w)
+		if len(fit) > 0 || !s.onlyHoldsHinder(claims, names, w) {
+			return fit, refused
+		}
+		until := deadline
+		if !next.IsZero() && next.Before(deadline) {
+			until = next
+		}
+		if !s.clock.Now().Before(deadline) || !s.wait(ctx, changed, until) {
+			return fit, refused
+		}
+	}
+}
+
+// tries is how often a decision is made anew for nodes that changed meanwhile.
+const tries = 3
+
+var errChanged = errors.New("node changed while it was looked at")
+
+// tryFit decides once for every node, and again for those that changed meanwhile.
+func (s *Scheduler) tryFit(pod string, claims []volume.Claim, names []string, w *space) (fit []string, refused []refusal) {
+	for range tries {
+		var changed []string
+		fit, changed, refused = s.decide(pod, claims, names, w)
+		if len(changed) == 0 {
+			return fit, refused
+		}
+		for _, name := range changed {
+			refused = append(refused, refusal{name, errChanged})
+		}
+		// What fits is held. To hold the others as well, all are looked at again.
+	}
+	return fit, refused
+}
+
+// decide finds spots on every node and holds them. It returns where they are held,
+// where they no longer fitted, and where there are none.
+func (s *Scheduler) decide(pod string, claims []volume.Claim, names []string, w *space) (fit, changed []string, refused []refusal) {
+	plan := s.plan(claims)
+	s.ledger.See(pod, names, &w.views)
+	w.spots, w.offers = w.spots[:0], w.offers[:0]
+	for i := range w.views.Nodes {
+		view, first := &w.views.Nodes[i], len(w.spots)
+		var err error
+		if w.spots, err = plan.place(view, w.spots); err != nil {
+			refused = append(refused, refusal{view.Name, err})
+			continue
+		}
+		w.offers = append(w.offers, offer(view.Name, w.spots[first:]))
+	}
+	gone := s.ledger.Hold(pod, claims, w.offers, s.soon())
+	fit = make([]string, 0, len(w.offers))
+	for i := range w.offers {
+		if len(gone) > 0 && gone[0] == i {
+			gone, changed = gone[1:], append(changed, w.offers[i].Node)
+			continue
+		}
+		fit = append(fit, w.offers[i].Node)
+	}
+	return fit, changed, refused
+}
+
+// onlyHoldsHinder reports whether some node would do if no pod held anything.
+func (s *Scheduler) onlyHoldsHinder(claims []volume.Claim, names []string, w *space) bool {
+	plan := s.plan(claims)
+	s.ledger.SeeWithoutHolds(names, &w.views)
+	for i := range w.views.Nodes {
+		if _, err := plan.place(&w.views.Nodes[i], w.spots[:0]); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// namesOf returns the nodes that are asked about, by name.
+func namesOf(args *extenderv1.ExtenderArgs) []string {
+	switch {
+	case args.NodeNames != nil:
+		return *args.NodeNames
+	case args.Nodes != nil:
+		names := make([]string, len(args.Nodes.Items))
+		for i := range args.Nodes.Items {
+			names[i] = args.Nodes.Items[i].Name
+		}
+		return names
+	}
+	return nil
+}
+
+// result answers in the form of the request: names, or whole nodes to a scheduler that
+// is not configured with nodeCacheCapable.
+func result(args *extenderv1.ExtenderArgs, fit []string, refused []refusal) *extenderv1.ExtenderFilterResult {
+	r := &extenderv1.ExtenderFilterResult{}
+	if len(refused) > 0 {
+		r.FailedNodes = extenderv1.FailedNodesMap{}
+		r.FailedAndUnresolvableNodes = extenderv1.FailedNodesMap{}
+	}
+	for _, refusal := range refused {
+		if final(refusal.reason) {
+			r.FailedAndUnresolvableNodes[refusal.node] = refusal.reason.Error()
+		} else {
+			r.FailedNodes[refusal.node] = refusal.reason.Error()
+		}
+	}
+	if args.NodeNames != nil || args.Nodes == nil {
+		r.NodeNames = &fit
+		return r
+	}
+	r.Nodes = &corev1.NodeList{}
+	for i := range args.Nodes.Items {
+		if len(fit) > 0 && fit[0] == args.Nodes.Items[i].Name { // both in one order
+			fit = fit[1:]
+			r.Nodes.Items = append(r.Nodes.Items, args.Nodes.Items[i])
+		}
+	}
+	return r
+}
+
+// refuseAll answers that no node will do, whatever is evicted.
+func refuseAll(args *extenderv1.ExtenderArgs, reason string) *extenderv1.ExtenderFilterResult {
+	names := namesOf(args)
+	refused := make([]refusal, len(names))
+	for i, name := range names {
+		refused[i] = refusal{name, errors.New(reason)}
+	}
+	return result(args, []string{}, refused)
+}

@@ -1,0 +1,99 @@
+package extender
+
+import (
+	"errors"
+
+	"github.com/open-local/open-local/pkg/allocator"
+	"github.com/open-local/open-local/pkg/capacity"
+	"github.com/open-local/open-local/pkg/ledger"
+	"github.com/open-local/open-local/pkg/volume"
+)
+
+// noReport is why a node is refused that nobody has reported on.
+const noReport = "node has no NodeLocalStorage report"
+
+var errNoReport = errors.New(noReport)
+
+// A plan places the claims of one pod. On nearly every node that means all of them; a
+// node that counts some of them already, because the pod was there before, need only
+// have room for the others.
+type plan struct {
+	claims []volume.Claim
+	whole  *allocator.Planner
+	parts  map[string]*part // by node
+}
+
+// A part is what is left to place on one node.
+type part struct {
+	missing []int // of the plan's claims
+	planner *allocator.Planner
+}
+
+func (s *Scheduler) plan(claims []volume.Claim) *plan {
+	p := &plan{claims: claims, whole: allocator.NewPlanner(claims, s.o.Prefer), parts: map[string]*part{}}
+	at := make([]string, len(claims))
+	for i := range claims {
+		if place, counted := s.ledger.Where(claims[i].Volume); counted {
+			at[i] = place.Node
+			p.parts[place.Node] = &part{}
+		}
+	}
+	for node, part := range p.parts {
+		var missing []volume.Claim
+		for i := range claims {
+			if at[i] != node {
+				part.missing = append(part.missing, i)
+				missing = append(missing, claims[i])
+			}
+		}
+		part.planner = allocator.NewPlanner(missing, s.o.Prefer)
+	}
+	return p
+}
+
+// place appends the spots of the claims on the node to into; that of a claim which is
+// counted there already is empty. The error is errNoReport or an *allocator.Misfit.
+func (p *plan) place(view *ledger.View, into []capacity.Spot) ([]capacity.Spot, error) {
+	if !view.Reported {
+		return into, errNoReport
+	}
+	part, some := p.parts[view.Name]
+	if !some {
+		return p.whole.Place(view.Node, into)
+	}
+	found, err := part.planner.Place(view.Node, nil)
+	if err != nil {
+		return into, err
+	}
+	first := len(into)
+	for range p.claims {
+		into = append(into, capacity.Spot{})
+	}
+	for i, at := range part.missing {
+		into[first+at] = found[i]
+	}
+	return into, nil
+}
+
+// final reports whether evicting pods cannot help against the reason.
+func final(reason error) bool {
+	var misfit *allocator.Misfit
+	if errors.As(reason, &misfit) {
+		return misfit.Final
+	}
+	return !errors.Is(reason, errChanged)
+}
+
+// A space is the working space of one decision about many nodes. It is used again.
+type space struct {
+	views  ledger.Views
+	spots  []capacity.Spot
+	offers []ledger.Offer
+}
+
+func (s *Scheduler) borrow() *space {
+	w, _ := s.space.Get().(*space)
+	return w
+}
+
+func (s *Scheduler) giveBack(w *space) { s.space.Put(w) }

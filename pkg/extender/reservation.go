@@ -1,0 +1,140 @@
+package extender
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/open-local/open-local/pkg/capacity"
+	"github.com/open-local/open-local/pkg/extender/reserve"
+	"github.com/open-local/open-local/pkg/ledger"
+	"github.com/open-local/open-local/pkg/volume"
+)
+
+// Reserve answers where on the node the claim's volume goes, and keeps the place. The
+// place of a volume that is there or promised is where it is; else what the pod held on
+// the node is promised, or the claim is placed now, together with all that its pod wants
+// there. The errors are those of package reserve.
+func (s *Scheduler) Reserve(ctx context.Context, r reserve.Request) (reserve.Answer, error) {
+	if !s.Ready() {
+		return reserve.Answer{}, fmt.Errorf("%w: %w", reserve.ErrNotReady, errNotReady)
+	}
+	pvc, err := s.claimOf(ctx, r)
+	if err != nil {
+		return reserve.Answer{}, err
+	}
+	s.events.Lock()
+	defer s.events.Unlock()
+	s.ledger.Expire(s.clock.Now())
+	place, err := s.reserved(pvc, r.Node)
+	if err != nil {
+		return reserve.Answer{}, err
+	}
+	if r.Group != "" && r.Group != place.Group {
+		return reserve.Answer{}, fmt.Errorf("%w: it lies in vg %s of node %s, not in vg %s", reserve.ErrElsewhere, place.Group, place.Node, r.Group)
+	}
+	return reserve.Answer{
+		Node:       place.Node,
+		Group:      place.Group,
+		VolumeType: string(volume.LVM),
+		Claim:      pvc.Namespace + "/" + pvc.Name,
+	}, nil
+}
+
+// claimOf returns the claim of the request as soon as the caches show it.
+func (s *Scheduler) claimOf(ctx context.Context, r reserve.Request) (pvc *corev1.PersistentVolumeClaim, err error) {
+	err = s.patient(ctx, func() error {
+		pvc, err = s.caches.claims.PersistentVolumeClaims(r.Namespace).Get(r.Claim)
+		if apierrors.IsNotFound(err) {
+			return fmt.Errorf("%w: %w", reserve.ErrUnknown, errLagging)
+		}
+		return err
+	})
+	return pvc, err
+}
+
+// reserved returns the place of the claim's volume on the node, made if need be.
+// s.events is held.
+func (s *Scheduler) reserved(pvc *corev1.PersistentVolumeClaim, node string) (ledger.Place, error) {
+	name, selected := s.o.volumeOf(string(pvc.UID)), pvc.Annotations[annSelectedNode]
+	place, counted := s.ledger.Where(name)
+	switch {
+	case counted && place.Node == node:
+		return place, nil
+	case counted && place.Exists:
+		return place, fmt.Errorf("%w: it lies on node %s", reserve.ErrElsewhere, place.Node)
+	case selected != "" && selected != node:
+		return place, fmt.Errorf("%w: the claim has selected node %s", reserve.ErrElsewhere, selected)
+	}
+	s.ledger.Choose(name, node, s.late())
+	if place, counted = s.ledger.Where(name); counted && place.Node == node {
+		return place, nil
+	}
+	class, err := s.classOf(pvc)
+	switch {
+	case errors.Is(err, errLagging):
+		return place, fmt.Errorf("%w: %w", reserve.ErrNotReady, err)
+	case err != nil:
+		return place, err
+	case class == nil:
+		return place, fmt.Errorf("%w: its storage class is not served by %s, or it is bound", reserve.ErrInvalid, s.o.Driver)
+	}
+	if err := s.promise(pvc, class, node); err != nil {
+		return place, refusedReservation(err)
+	}
+	if selected == node {
+		s.ledger.Confirm(name, node)
+	}
+	place, _ = s.ledger.Where(name)
+	return place, nil
+}
+
+func refusedReservation(err error) error {
+	switch {
+	case errors.Is(err, volume.ErrInvalid):
+		return fmt.Errorf("%w: %w", reserve.ErrInvalid, err)
+	case errors.Is(err, errChanged):
+		return fmt.Errorf("%w: %w", reserve.ErrNotReady, err)
+	}
+	return fmt.Errorf("%w: %w", reserve.ErrNoRoom, err) // a node without a report included
+}
+
+// promise places the claim on the node together with all that its pod wants there, and
+// promises the places. A claim that no pod wants, or whose pod wants what cannot be
+// read, is placed alone.
+func (s *Scheduler) promise(pvc *corev1.PersistentVolumeClaim, class *storagev1.StorageClass, node string) error {
+	alone, err := s.claimFrom(pvc, class)
+	if err != nil {
+		return err
+	}
+	pod, claims := "", []volume.Claim{alone}
+	for _, user := range s.podsOf(pvc.Namespace, pvc.Name) {
+		asks, err := s.asks(user)
+		mine := func(c volume.Claim) bool { return c.Volume == alone.Volume }
+		if err == nil && slices.ContainsFunc(asks, mine) && (user.Spec.NodeName == "" || user.Spec.NodeName == node) {
+			pod, claims = string(user.UID), asks
+			break
+		}
+	}
+	for range tries {
+		plan, views := s.plan(claims), ledger.Views{}
+		s.ledger.See(pod, []string{node}, &views)
+		spots, err := plan.place(&views.Nodes[0], nil)
+		if err != nil {
+			return err
+		}
+		if s.ledger.Promise(pod, claims, offer(node, spots), s.late()) {
+			return nil
+		}
+	}
+	return errChanged
+}
+
+func offer(node string, spots []capacity.Spot) ledger.Offer {
+	return ledger.Offer{Node: node, Spots: spots}
+}

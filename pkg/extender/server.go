@@ -1,0 +1,168 @@
+package extender
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/klog/v2"
+
+	"github.com/open-local/open-local/pkg/extender/reserve"
+	"github.com/open-local/open-local/pkg/metrics"
+	"github.com/open-local/open-local/pkg/tlsfiles"
+)
+
+// maxRequest bounds a request, in bytes. A scheduler without nodeCacheCapable sends
+// whole nodes, some ten kilobytes each.
+const maxRequest = 256 << 20
+
+// How long the servers wait: for a request's header, and for requests that are being
+// answered when they are told to stop.
+const (
+	headerTimeout = 10 * time.Second
+	stopTimeout   = 5 * time.Second
+)
+
+// Run watches and serves until the context ends: the scheduler on plain, and
+// reservations on secure, which may be nil without Options.ReserveTLS. It closes both.
+func (s *Scheduler) Run(ctx context.Context, plain, secure net.Listener, registry *prometheus.Registry) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		defer s.caches.stop()
+		if err := s.Start(ctx); err != nil && ctx.Err() == nil {
+			return err
+		}
+		<-ctx.Done()
+		return nil
+	})
+	group.Go(func() error { return serve(ctx, plain, s.Handler(ctx, registry)) })
+	if secure != nil {
+		if s.o.ReserveTLS == nil {
+			return errors.Join(errors.New("serving reservations: there is no TLS configuration"), plain.Close(), secure.Close())
+		}
+		group.Go(func() error { return serve(ctx, tls.NewListener(secure, s.o.ReserveTLS), s.ReserveHandler(ctx)) })
+	}
+	return group.Wait()
+}
+
+// serve answers until the context ends, and then finishes what it has begun.
+func serve(ctx context.Context, listener net.Listener, handler http.Handler) error {
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: headerTimeout}
+	done := make(chan error, 1)
+	go func() {
+		<-ctx.Done()
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+		defer cancel()
+		done <- server.Shutdown(stop)
+	}()
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serving on %s: %w", listener.Addr(), err)
+	}
+	return <-done
+}
+
+// engine returns a router that survives a panic in one request.
+func engine() *gin.Engine {
+	gin.SetMode(gin.ReleaseMode)
+	e := gin.New()
+	e.Use(gin.Recovery())
+	return e
+}
+
+// Handler serves kube-scheduler and those who watch over us. It carries no secrets and
+// changes nothing but what room is held for pods that exist.
+func (s *Scheduler) Handler(ctx context.Context, registry *prometheus.Registry) http.Handler {
+	e := engine()
+	e.POST("/scheduler/predicates", verb(ctx, s, "filter", s.Filter, encodeFilter))
+	e.POST("/scheduler/priorities", verb(ctx, s, "prioritize", s.Prioritize, encodeScores))
+	e.GET("/version", func(c *gin.Context) { c.String(http.StatusOK, s.o.Version) })
+	e.GET("/healthz", func(c *gin.Context) { c.String(http.StatusOK, "ok") })
+	e.GET("/readyz", func(c *gin.Context) {
+		if !s.Ready() {
+			c.String(http.StatusServiceUnavailable, errNotReady.Error())
+			return
+		}
+		c.String(http.StatusOK, "ok")
+	})
+	e.GET("/metrics", gin.WrapH(metrics.Handler(registry)))
+	return e
+}
+
+// verb adapts a scheduler verb to gin. The scheduler shows a user what stands in a
+// result's Error and drops the body of a failed request, so encode gets the error too.
+func verb[In, Out any](
+	ctx context.Context, s *Scheduler, name string,
+	decide func(context.Context, *In) (*Out, error), encode func(*Out, error) (int, []byte),
+) gin.HandlerFunc {
+	log := klog.FromContext(ctx).WithValues("verb", name)
+	return func(c *gin.Context) {
+		begun := time.Now()
+		var in In
+		body := http.MaxBytesReader(c.Writer, c.Request.Body, maxRequest)
+		if err := decode(body, &in); err != nil {
+			c.String(http.StatusBadRequest, "decoding the request: %v", err)
+			return
+		}
+		out, err := decide(klog.NewContext(c.Request.Context(), log), &in)
+		status, answer := encode(out, err)
+		c.Data(status, "application/json", answer)
+		took := time.Since(begun)
+		s.meter.observe(name, outcome(err), took)
+		log.V(2).Info("Answered", "took", took, "outcome", outcome(err), "err", err)
+	}
+}
+
+// ReserveHandler serves reservations to the one caller that may make them, whose
+// certificate the TLS configuration has verified.
+func (s *Scheduler) ReserveHandler(ctx context.Context) http.Handler {
+	log := klog.FromContext(ctx).WithValues("verb", "reserve")
+	e := engine()
+	e.Use(func(c *gin.Context) {
+		if c.Request.TLS == nil || tlsfiles.PeerName(*c.Request.TLS) != s.o.Caller {
+			c.AbortWithStatusJSON(http.StatusForbidden, reserve.Refusal{Message: "this certificate may not reserve"})
+		}
+	})
+	e.POST(reserve.Path, func(c *gin.Context) {
+		begun := time.Now()
+		request := reserve.Request{
+			Namespace: c.Param("namespace"), Claim: c.Param("name"),
+			Node: c.Query("nodeName"), VolumeType: c.Query("volumeType"), Group: c.Query("vgName"),
+		}
+		answer, err := s.Reserve(klog.NewContext(c.Request.Context(), log), request)
+		took := time.Since(begun)
+		s.meter.observe("reserve", outcome(err), took)
+		log.V(2).Info("Answered", "claim", klog.KRef(request.Namespace, request.Claim), "node", request.Node,
+			"group", answer.Group, "took", took, "outcome", outcome(err), "err", err)
+		if err != nil {
+			c.JSON(reserve.StatusOf(err), reserve.Refusal{Message: err.Error()})
+			return
+		}
+		c.JSON(http.StatusOK, answer)
+	})
+	return e
+}
+
+// statusOf returns the HTTP status for a verb that failed.
+func statusOf(err error) int {
+	if errors.Is(err, errNotReady) {
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusInternalServerError
+}
+
+// quoted returns the text as JSON.
+func quoted(text string) []byte {
+	b, err := json.Marshal(text)
+	if err != nil {
+		return []byte(`""`) // a string cannot fail
+	}
+	return b
+}
