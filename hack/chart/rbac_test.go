@@ -20,7 +20,7 @@ var allowed = map[string][]string{
 		"patch nodelocalstorages/status.csi.aliyun.com",
 	},
 	"open-local-controller": {
-		"create,delete,get,list,update,watch nodelocalstorages.csi.aliyun.com",
+		"create,delete,get,list,patch,watch nodelocalstorages.csi.aliyun.com",
 		"create,patch events",
 		"get,list,watch nodelocalstorageinitconfigs.csi.aliyun.com",
 		"get,list,watch nodes",
@@ -37,6 +37,7 @@ var allowed = map[string][]string{
 	"open-local-csi-controller": {
 		"create,delete,get,list,patch,watch persistentvolumes",
 		"create,patch events",
+		"get namespaces named kube-system",
 		"get,list,update,watch persistentvolumeclaims",
 		"get,list,watch csinodes.storage.k8s.io",
 		"get,list,watch nodelocalstorages.csi.aliyun.com",
