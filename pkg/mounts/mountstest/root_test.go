@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -228,32 +227,52 @@ func total(t *testing.T, path string) uint64 {
 	return s.Blocks * uint64(s.Bsize)
 }
 
-// TestFromAContainer sees the host's root elsewhere, as our pod does.
-func TestFromAContainer(t *testing.T) {
+// container makes the host's root appear below dir the way it does in our pod: what
+// is mounted on the host shows there, and the other way round.
+func container(t *testing.T, dir string) (root string) {
+	t.Helper()
+	// A parent of its own that propagates nothing: else the tree would hold itself
+	// again and again.
+	noError(t, unix.Mount("tmpfs", dir, "tmpfs", 0, ""))
+	noError(t, unix.Mount("", dir, "", unix.MS_PRIVATE, ""))
+	root = dir + "/host"
+	noError(t, os.Mkdir(root, 0o700))
+	noError(t, unix.Mount("/", root, "", unix.MS_BIND|unix.MS_REC, ""))
+	t.Cleanup(func() {
+		noError(t, unix.Mount("", root, "", unix.MS_PRIVATE|unix.MS_REC, ""))
+		noError(t, unix.Unmount(root, unix.MNT_DETACH))
+		noError(t, unix.Unmount(dir, unix.MNT_DETACH))
+	})
+	return root
+}
+
+func TestFromAContainerTheHostIsMountedOn(t *testing.T) {
 	s := subject(t, "ext4")
-	host := s.Dir + "/host"
-	noError(t, os.Mkdir(host, 0o700))
-	noError(t, unix.Mount("/", host, "", unix.MS_BIND|unix.MS_REC, ""))
-	// That bind holds its own directory again; take what the test needs.
-	h := mounts.New(hostexec.OnHost(host), host)
-	target := filepath.Join("/run", "mountstest-target")
-	defer func() { _ = os.Remove(target) }()
+	noError(t, os.Mkdir(s.Dir+"/container", 0o700))
+	root := container(t, s.Dir+"/container")
+	h, target := mounts.New(hostexec.OnHost(root), root), s.Dir+"/target"
 	noError(t, h.Format(t.Context(), s.Devices[0], "ext4"))
-	noError(t, h.Mount(t.Context(), s.Devices[0], target, "ext4", nil))
+	for range 2 {
+		noError(t, h.Mount(t.Context(), s.Devices[0], target, "ext4", nil))
+		noError(t, h.BindMount(t.Context(), target, target+"-pod", []string{"ro"}))
+		noError(t, h.BindMount(t.Context(), s.Devices[0], target+"-block", nil))
+	}
 	m, mounted, err := h.IsMounted(target)
 	noError(t, err)
 	if !mounted || m.Target != target || m.Source != s.Devices[0] {
 		t.Errorf("seen from the container: %v, %+v", mounted, m)
 	}
-	s.wantMounted(t, target, true) // and on the host
-	noError(t, h.BindMount(t.Context(), target, target+"-pod", nil))
-	s.wantMounted(t, target+"-pod", true)
-	noError(t, h.BindMount(t.Context(), s.Devices[0], target+"-block", nil))
-	s.wantMounted(t, target+"-block", true)
+	// s itself is on the host.
+	if m := s.wantMounted(t, target, true); m.Source != s.Devices[0] {
+		t.Errorf("seen from the host: %+v", m)
+	}
+	if err := os.WriteFile(target+"-pod/file", nil, 0o600); !errors.Is(err, unix.EROFS) {
+		t.Errorf("writing through the read-only bind on the host: %v", err)
+	}
 	for _, path := range []string{target + "-block", target + "-pod", target} {
+		s.wantMounted(t, path, true)
 		noError(t, h.Unmount(t.Context(), path))
 		s.wantMounted(t, path, false)
 		noError(t, h.Remove(path))
 	}
-	run(t, "umount", "--recursive", "--lazy", host)
 }
