@@ -29,6 +29,8 @@ import (
 type Options struct {
 	// Node is the name of the node, and of its NodeLocalStorage.
 	Node string
+	// Driver is the name of the CSI driver whose volumes are ours.
+	Driver string
 	// HostRoot is the directory at which the host's root is seen.
 	HostRoot string
 	// Interval is between two looks when no event comes.
@@ -42,6 +44,9 @@ func (o Options) Validate() error {
 	var errs []error
 	if o.Node == "" {
 		errs = append(errs, errors.New("the name of the node is not known"))
+	}
+	if o.Driver == "" {
+		errs = append(errs, errors.New("the name of the driver is not known"))
 	}
 	if !filepath.IsAbs(o.HostRoot) {
 		errs = append(errs, fmt.Errorf("the host's root %q is not an absolute path", o.HostRoot))
@@ -83,6 +88,7 @@ type Agent struct {
 	failed     map[string]*failure        // by step
 	announced  map[initplan.Problem]bool  // for which there was an event
 	written    *v1alpha1.NodeLocalStorage // as the last write left it
+	wroteOver  *v1alpha1.NodeLocalStorage // what the cache held then
 	wrote      time.Time                  // when that was
 }
 

@@ -2,17 +2,14 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/open-local/open-local/apis/storage/v1alpha1"
-	"github.com/open-local/open-local/pkg/capacity"
+	"github.com/open-local/open-local/pkg/blockdev"
 	"github.com/open-local/open-local/pkg/devfile"
 	"github.com/open-local/open-local/pkg/initplan"
 	"github.com/open-local/open-local/pkg/lvm"
@@ -25,41 +22,41 @@ type groups interface {
 	ExtendGroup(ctx context.Context, name string, devices []string) error
 }
 
-// devices is what the agent asks of the block layer.
+// devices is the part of *blockdev.Host that the agent needs.
 type devices interface {
-	// Disks lists the block devices worth reporting, with one process at most.
-	Disks(ctx context.Context) ([]disk, error)
-	// Objections says why the device is not provably blank.
-	Objections(ctx context.Context, path string) ([]initplan.Objection, error)
+	Devices(ctx context.Context) ([]blockdev.Device, error)
+	Inspect(ctx context.Context, path string) (blockdev.Evidence, error)
 }
 
 // look sees everything once: one LVM process, one to list the devices, and more
 // only for devices that the spec lists and that are in no group yet.
 func (a *Agent) look(ctx context.Context, spec v1alpha1.StorageSpec) (sighting, error) {
-	var (
-		seen sighting
-		err  error
-	)
 	a.metrics.looks.Inc()
-	if seen.lvm, err = a.groups.Report(ctx); err != nil {
+	report, err := a.groups.Report(ctx)
+	if err != nil {
 		return sighting{}, err
 	}
-	if seen.disks, err = a.devices.Disks(ctx); err != nil {
+	all, err := a.devices.Devices(ctx)
+	if err != nil {
 		return sighting{}, err
 	}
-	if seen.mounts, err = a.lookAtMounts(); err != nil {
+	systems, err := lookAtMounts(a.options.HostRoot)
+	if err != nil {
 		return sighting{}, err
 	}
 	members, orphans := map[string]bool{}, map[string]bool{}
-	for _, g := range seen.lvm.Groups {
+	for _, g := range report.Groups {
 		for _, pv := range g.PhysicalVolumes {
 			members[a.identity(pv.Device)] = true
 		}
 	}
-	for _, pv := range seen.lvm.Orphans {
+	for _, pv := range report.Orphans {
 		orphans[a.identity(pv.Device)] = true
 	}
-	seen.listed = map[string]initplan.Device{}
+	seen := sighting{
+		lvm: report, mounts: systems, listed: map[string]initplan.Device{},
+		disks: disksOf(all, func(path string) bool { return members[a.identity(path)] || orphans[a.identity(path)] }),
+	}
 	for _, path := range initplan.DevicesToInspect(spec) {
 		if seen.listed[path], err = a.inspect(ctx, path, members, orphans); err != nil {
 			return sighting{}, err
@@ -70,27 +67,23 @@ func (a *Agent) look(ctx context.Context, spec v1alpha1.StorageSpec) (sighting, 
 
 // inspect finds out about one device of the spec.
 func (a *Agent) inspect(ctx context.Context, path string, members, orphans map[string]bool) (initplan.Device, error) {
-	at, err := devfile.Root(a.options.HostRoot).Resolve(path)
-	if err != nil {
-		return initplan.Device{}, nil // links in a circle lead to no device
-	}
-	switch _, err := os.Stat(at); {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR):
-		return initplan.Device{}, nil
-	case err != nil:
-		return initplan.Device{}, fmt.Errorf("looking for device %s: %w", path, err)
-	}
 	device := initplan.Device{Resolved: a.identity(path)}
 	if members[device.Resolved] {
 		return device, nil // in a group: what is on it is no news
 	}
-	device.Orphan = orphans[device.Resolved]
-	device.Objections, err = a.devices.Objections(ctx, path)
-	if ctx.Err() != nil {
-		return initplan.Device{}, fmt.Errorf("inspecting device %s: %w", path, ctx.Err())
-	}
-	if err != nil { // what cannot be inspected is not provably blank
+	evidence, err := a.devices.Inspect(ctx, path)
+	switch {
+	case ctx.Err() != nil:
+		return initplan.Device{}, fmt.Errorf("inspecting device %s: %w", path, context.Cause(ctx))
+	case err != nil: // what cannot be inspected is not provably blank
 		device.Objections = []initplan.Objection{{Reason: "NotInspected", Message: fmt.Sprintf("could not be inspected: %v", err)}}
+		return device, nil
+	case !evidence.Exists:
+		return initplan.Device{}, nil
+	}
+	device.Orphan = orphans[device.Resolved]
+	for _, o := range blockdev.Objections(evidence) {
+		device.Objections = append(device.Objections, initplan.Objection(o))
 	}
 	return device, nil
 }
@@ -108,28 +101,4 @@ func (a *Agent) identity(path string) string {
 		return fmt.Sprintf("%d:%d", unix.Major(stat.Rdev), unix.Minor(stat.Rdev))
 	}
 	return "/" + strings.TrimPrefix(strings.TrimPrefix(resolved, filepath.Clean(a.options.HostRoot)), "/")
-}
-
-// lookAtMounts reads the mounts of the host's first process. It starts no program.
-func (a *Agent) lookAtMounts() ([]fileSystem, error) {
-	content, err := os.ReadFile(filepath.Join(a.options.HostRoot, "proc/1/mountinfo"))
-	if err != nil {
-		return nil, fmt.Errorf("reading the host's mounts: %w", err)
-	}
-	mounts, err := parseMountinfo(content)
-	if err != nil {
-		return nil, err
-	}
-	var systems []fileSystem
-	for _, m := range storageMounts(mounts) {
-		var stat unix.Statfs_t
-		if err := unix.Statfs(filepath.Join(a.options.HostRoot, m.path), &stat); err != nil {
-			continue // unmounted since, or hidden by another mount
-		}
-		block := capacity.Bytes(stat.Frsize)
-		systems = append(systems, fileSystem{
-			mount: m, total: block * capacity.Bytes(stat.Blocks), available: block * capacity.Bytes(stat.Bavail),
-		})
-	}
-	return systems, nil
 }

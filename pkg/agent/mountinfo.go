@@ -1,71 +1,43 @@
 package agent
 
 import (
-	"bufio"
-	"bytes"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/open-local/open-local/pkg/capacity"
+	"github.com/open-local/open-local/pkg/devfile"
+	"github.com/open-local/open-local/pkg/mounts"
 )
 
-// A mount is one line of mountinfo (proc_pid_mountinfo(5)).
-type mount struct {
-	root    string // which directory of the file system is mounted
-	path    string
-	options []string
-	fsType  string
-	source  string
+// A fileSystem is a mounted file system worth reporting.
+type fileSystem struct {
+	mounts.Mount
+	total, available capacity.Bytes
 }
 
-// parseMountinfo reads the whole file. A line that cannot be read is an error.
-func parseMountinfo(content []byte) ([]mount, error) {
-	var mounts []mount
-	lines := bufio.NewScanner(bytes.NewReader(content))
-	lines.Buffer(nil, 1<<20) // an overlay's line can be long
-	for lines.Scan() {
-		m, err := parseMount(lines.Text())
+// lookAtMounts reads what the host's first process sees mounted. It starts no
+// program.
+func lookAtMounts(root string) ([]fileSystem, error) {
+	content, err := os.ReadFile(filepath.Join(root, "proc/1/mountinfo"))
+	if err != nil {
+		return nil, fmt.Errorf("reading the host's mounts: %w", err)
+	}
+	all, err := mounts.ParseMountinfo(content)
+	if err != nil {
+		return nil, fmt.Errorf("reading the host's mounts: %w", err)
+	}
+	var systems []fileSystem
+	for _, m := range storageMounts(all) {
+		usage, err := devfile.Root(root).Usage(m.Target)
 		if err != nil {
-			return nil, err
+			continue // unmounted since, or hidden by another mount
 		}
-		mounts = append(mounts, m)
+		systems = append(systems, fileSystem{Mount: m, total: usage.Total, available: usage.Available})
 	}
-	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("reading mountinfo: %w", err)
-	}
-	return mounts, nil
-}
-
-func parseMount(line string) (mount, error) {
-	before, after, ok := strings.Cut(line, " - ")
-	own, of := strings.Fields(before), strings.Fields(after)
-	if !ok || len(own) < 6 || len(of) < 2 {
-		return mount{}, fmt.Errorf("reading mountinfo: the line %.200q has too few fields", line)
-	}
-	return mount{
-		root: unescape(own[3]), path: unescape(own[4]), options: strings.Split(own[5], ","),
-		fsType: of[0], source: unescape(of[1]),
-	}, nil
-}
-
-// unescape undoes what the kernel does to blanks and backslashes: "\040".
-func unescape(s string) string {
-	if !strings.Contains(s, `\`) {
-		return s
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) && octal(s[i+1:i+4]) {
-			b.WriteByte((s[i+1]-'0')<<6 | (s[i+2]-'0')<<3 | (s[i+3] - '0'))
-			i += 3
-			continue
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
-}
-
-func octal(s string) bool {
-	return s[0] >= '0' && s[0] <= '3' && strings.Trim(s, "01234567") == ""
+	return systems, nil
 }
 
 // Where containers, pods and the system itself mount things that are no storage
@@ -79,18 +51,18 @@ var (
 
 // storageMounts returns the mounts that are file systems on block devices of the
 // node, the visible one of each path, ordered by path.
-func storageMounts(mounts []mount) []mount {
-	visible := map[string]mount{} // a later mount hides an earlier one
-	for _, m := range mounts {
-		visible[m.path] = m
+func storageMounts(all []mounts.Mount) []mounts.Mount {
+	visible := map[string]mounts.Mount{} // a later mount hides an earlier one
+	for _, m := range all {
+		visible[m.Target] = m
 	}
-	var kept []mount
+	var kept []mounts.Mount
 	for _, m := range visible {
-		if strings.HasPrefix(m.source, "/dev/") && !slices.Contains(imageTypes, m.fsType) && !noisy(m.path) {
+		if strings.HasPrefix(m.Source, "/dev/") && !slices.Contains(imageTypes, m.FSType) && !noisy(m.Target) {
 			kept = append(kept, m)
 		}
 	}
-	slices.SortFunc(kept, func(a, b mount) int { return strings.Compare(a.path, b.path) })
+	slices.SortFunc(kept, func(a, b mounts.Mount) int { return strings.Compare(a.Target, b.Target) })
 	return kept
 }
 

@@ -17,13 +17,14 @@ import (
 
 // report writes the status if it says something new or is due for repetition.
 func (a *Agent) report(ctx context.Context, nls *v1alpha1.NodeLocalStorage) {
-	now := metav1.NewTime(time.Now()).Rfc3339Copy()
+	now := time.Now()
 	status := a.status(nls)
-	if sameReport(status, nls.Status) && now.Time.Before(a.heartbeatDue(nls)) {
+	if sameReport(status, nls.Status) && now.Before(a.heartbeatDue(nls)) {
 		a.writeAgain.succeeded()
 		return
 	}
-	stamp(&status, nls.Status, now)
+	stamp(&status, nls.Status, metav1.NewTime(now).Rfc3339Copy()) // as the API server keeps it
+	cached := a.cached()
 	written, err := a.write(ctx, nls, status)
 	if err != nil {
 		if ctx.Err() == nil {
@@ -33,13 +34,13 @@ func (a *Agent) report(ctx context.Context, nls *v1alpha1.NodeLocalStorage) {
 		return
 	}
 	a.writeAgain.succeeded()
-	a.written, a.wrote = written, time.Now()
+	a.written, a.wroteOver, a.wrote = written, cached, time.Now()
 	a.metrics.writes.Inc()
 }
 
 // status returns what is to be reported, without times.
 func (a *Agent) status(nls *v1alpha1.NodeLocalStorage) v1alpha1.NodeLocalStorageStatus {
-	status, problems := describe(a.view.seen, nls, missingGroups(a.view.problems))
+	status, problems := describe(a.view.seen, nls, a.options.Driver, missingGroups(a.view.problems))
 	problems = append(problems, a.view.problems...)
 	a.metrics.problems.Set(float64(len(problems)))
 	if a.view.err != nil {

@@ -15,10 +15,11 @@ import (
 )
 
 // describe returns the status that says what was seen: of nls it uses the spec
-// and the annotations. Times are left out, for two descriptions of the same
+// and the annotations. driver says which volumes are ours, and missing names groups
+// that were here and are gone. Times are left out, for two descriptions of the same
 // node to be equal. The second result is what is wrong with the spec and the
 // annotation themselves.
-func describe(seen sighting, nls *v1alpha1.NodeLocalStorage, missing []string) (v1alpha1.NodeLocalStorageStatus, []initplan.Problem) {
+func describe(seen sighting, nls *v1alpha1.NodeLocalStorage, driver string, missing []string) (v1alpha1.NodeLocalStorageStatus, []initplan.Problem) {
 	selectors, badLists := initplan.NewSelectors(nls.Spec.ListConfig)
 	reserved, badReservations := initplan.ParseReservations(nls.Annotations[v1alpha1.AnnotationStorageReserved], seen.groupNames())
 
@@ -27,7 +28,7 @@ func describe(seen sighting, nls *v1alpha1.NodeLocalStorage, missing []string) (
 		info.DeviceInfos = append(info.DeviceInfos, describeDisk(d))
 	}
 	for _, g := range seen.lvm.Groups {
-		group := describeGroup(g, reserved[g.Name])
+		group := describeGroup(g, driver, reserved[g.Name])
 		if seen.ambiguous(g.Name) {
 			group.Condition, group.Allocatable = v1alpha1.StorageFault, 0
 		}
@@ -48,19 +49,15 @@ func describe(seen sighting, nls *v1alpha1.NodeLocalStorage, missing []string) (
 }
 
 func describeDisk(d disk) v1alpha1.DeviceInfo {
-	media := volume.SSD
-	if d.rotating {
-		media = volume.HDD
-	}
 	return v1alpha1.DeviceInfo{
-		Name: d.path, MediaType: string(media), Total: int64(d.size), ReadOnly: d.readOnly, Condition: v1alpha1.StorageReady,
+		Name: d.Path, MediaType: d.MediaType(), Total: int64(d.Size), ReadOnly: d.ReadOnly, Condition: v1alpha1.StorageReady,
 	}
 }
 
 // describeGroup counts what others have taken as all that is taken less what ours
 // take, so what LVM hides (the metadata of mirrors and pools, the space of
 // snapshots) is counted too.
-func describeGroup(g lvm.Group, reserved initplan.Reservation) v1alpha1.VolumeGroup {
+func describeGroup(g lvm.Group, driver string, reserved initplan.Reservation) v1alpha1.VolumeGroup {
 	group := v1alpha1.VolumeGroup{
 		Name: g.Name, Total: int64(g.Size), Available: int64(g.Free), ExtentSize: int64(g.Extent),
 		Condition: v1alpha1.StorageReady,
@@ -74,7 +71,7 @@ func describeGroup(g lvm.Group, reserved initplan.Reservation) v1alpha1.VolumeGr
 
 	var ours capacity.Bytes
 	for _, v := range g.Volumes {
-		described := describeVolume(v)
+		described := describeVolume(v, driver)
 		if described.VolumeID != "" {
 			ours += v.Size
 		}
@@ -91,10 +88,10 @@ func describeGroup(g lvm.Group, reserved initplan.Reservation) v1alpha1.VolumeGr
 	return group
 }
 
-func describeVolume(v lvm.Volume) v1alpha1.LogicalVolume {
+func describeVolume(v lvm.Volume, driver string) v1alpha1.LogicalVolume {
 	described := v1alpha1.LogicalVolume{
 		Name: v.Name, VGName: v.Group, Total: int64(v.Size), ReadOnly: v.ReadOnly,
-		VolumeID: volumeID(v), Condition: v1alpha1.StorageReady,
+		VolumeID: volumeID(v, driver), Condition: v1alpha1.StorageReady,
 	}
 	if v.Health != "" {
 		described.Condition = v1alpha1.StorageFault
@@ -102,9 +99,12 @@ func describeVolume(v lvm.Volume) v1alpha1.LogicalVolume {
 	return described
 }
 
-// volumeID returns the handle of a volume of ours, or "". The first open-local
-// put no tags of ours on its volumes; those are known by their names.
-func volumeID(v lvm.Volume) string {
+// volumeID returns the handle of a volume of ours, or "". The first open-local put
+// no tags of ours on its volumes; those are known by their names.
+func volumeID(v lvm.Volume, driver string) string {
+	if other, named := volume.DriverFromTags(v.Tags); named && other != driver {
+		return "" // another installation's
+	}
 	if id, ok := volume.IDFromTags(v.Tags); ok {
 		return id
 	}
@@ -117,9 +117,8 @@ func volumeID(v lvm.Volume) string {
 
 func describeMount(m fileSystem) v1alpha1.MountPoint {
 	return v1alpha1.MountPoint{
-		Name: m.path, Total: int64(m.total), Available: int64(m.available), FsType: m.fsType,
-		IsBind: m.root != "/", Options: m.options, Device: m.source,
-		ReadOnly: slices.Contains(m.options, "ro"), Condition: v1alpha1.StorageReady,
+		Name: m.Target, Total: int64(m.total), Available: int64(m.available), FsType: m.FSType,
+		IsBind: m.Root != "/", Options: m.Options, Device: m.Source, ReadOnly: m.ReadOnly(), Condition: v1alpha1.StorageReady,
 	}
 }
 
@@ -137,8 +136,8 @@ func filter(info v1alpha1.NodeStorageInfo, disks []disk, selectors initplan.Sele
 		}
 	}
 	for _, d := range disks {
-		if !d.readOnly && !d.inUse {
-			devices = append(devices, d.path)
+		if !d.ReadOnly && !d.inUse {
+			devices = append(devices, d.Path)
 		}
 	}
 	return v1alpha1.FilteredStorageInfo{

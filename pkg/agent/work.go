@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/klog/v2"
 
@@ -20,22 +21,37 @@ const forever = 1000 * time.Hour
 // current returns the object as it is now, or nil when there is none. Right
 // after a report the cache may still hold the status before it.
 func (a *Agent) current() *v1alpha1.NodeLocalStorage {
+	nls := a.cached()
+	if nls == nil || nls.DeletionTimestamp != nil {
+		return nil
+	}
+	if a.behind(nls) {
+		nls = nls.DeepCopy()
+		nls.Status = a.written.Status
+	}
+	return nls
+}
+
+// cached returns the object in the cache, or nil.
+func (a *Agent) cached() *v1alpha1.NodeLocalStorage {
 	object, exists, err := a.object.GetStore().GetByKey(a.options.Node)
 	if err != nil || !exists {
 		return nil
 	}
-	nls := object.(*v1alpha1.NodeLocalStorage)
-	if nls.DeletionTimestamp != nil {
-		return nil
-	}
-	if a.written != nil && a.written.UID == nls.UID {
-		order, err := resourceversion.CompareResourceVersion(nls.ResourceVersion, a.written.ResourceVersion)
-		if err == nil && order < 0 {
-			nls = nls.DeepCopy()
-			nls.Status = a.written.Status
-		}
-	}
+	nls, _ := object.(*v1alpha1.NodeLocalStorage)
 	return nls
+}
+
+// behind reports whether nls, from the cache, is older than the last write.
+func (a *Agent) behind(nls *v1alpha1.NodeLocalStorage) bool {
+	if a.written == nil || a.written.UID != nls.UID {
+		return false
+	}
+	order, err := resourceversion.CompareResourceVersion(nls.ResourceVersion, a.written.ResourceVersion)
+	if err != nil { // no API server that numbers its versions
+		return nls == a.wroteOver
+	}
+	return order < 0
 }
 
 // work does what is due.
@@ -44,7 +60,7 @@ func (a *Agent) work(ctx context.Context) {
 	if nls == nil {
 		// Nobody asks for anything and there is no place to report. A new object
 		// is looked at afresh.
-		a.view, a.written, a.failed = nil, nil, nil
+		a.view, a.written, a.wroteOver, a.failed = nil, nil, nil, nil
 		clear(a.announced)
 		a.waiting.take()
 		return
@@ -145,10 +161,25 @@ func (a *Agent) sync(ctx context.Context, nls *v1alpha1.NodeLocalStorage) (sight
 	return seen, append(problems, failures...), nil
 }
 
+// Plan returns what the agent would do now, and does nothing.
+func (a *Agent) Plan(ctx context.Context) ([]initplan.Step, []initplan.Problem, error) {
+	nls, err := a.client.CsiV1alpha1().NodeLocalStorages().Get(ctx, a.options.Node, metav1.GetOptions{})
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading node local storage %q: %w", a.options.Node, err)
+	}
+	seen, err := a.look(ctx, nls.Spec.StorageSpec)
+	if err != nil {
+		return nil, nil, fmt.Errorf("looking at node %s: %w", nls.Name, err)
+	}
+	_, ofSpec := describe(seen, nls, a.options.Driver, nil)
+	steps, problems := initplan.Make(nls.Spec.StorageSpec, seen.node(groupNames(nls.Status), a.identity))
+	return steps, append(ofSpec, problems...), nil
+}
+
 // announce makes an event of every problem that has none yet. One that went away
 // and comes back is new.
 func (a *Agent) announce(nls *v1alpha1.NodeLocalStorage) {
-	_, problems := describe(a.view.seen, nls, nil)
+	_, problems := describe(a.view.seen, nls, a.options.Driver, nil)
 	problems = append(problems, a.view.problems...)
 	if a.view.err != nil {
 		problems = append(problems, initplan.Problem{Reason: lookFailed, Message: a.view.err.Error()})

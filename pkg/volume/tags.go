@@ -52,6 +52,17 @@ func IDFromTags(tags []string) (string, bool) {
 	return id, id != ""
 }
 
+// DriverFromTags returns the CSI driver that tags name, or false when they name
+// none that can be read.
+func DriverFromTags(tags []string) (string, bool) {
+	for _, t := range tags {
+		if value, isDriver, readable := tagValue(tagDriver, t); isDriver {
+			return value, readable
+		}
+	}
+	return "", false
+}
+
 // OwnerTags returns the tags that tell a person, and a later search for leaks,
 // who a logical volume is for: the CSI driver's name, the UID of the cluster
 // and the claim. A part that is not known, or too long for a tag, is left out.

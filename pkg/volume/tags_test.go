@@ -80,6 +80,25 @@ func TestOwnerTags(t *testing.T) {
 	}
 }
 
+func TestDriverFromTags(t *testing.T) {
+	for name, test := range map[string]struct {
+		tags []string
+		want string
+	}{
+		"no tags name no driver":         {},
+		"other tags name no driver":      {tags: []string{"open-local.id=a", "open-local.drivers=x"}},
+		"a driver is read":               {tags: []string{"x", "open-local.driver=a.b"}, want: "a.b"},
+		"an encoded driver is read":      {tags: []string{"open-local.driver64=YSBi"}, want: "a b"},
+		"what cannot be read is no name": {tags: []string{"open-local.driver64=!"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got, ok := volume.DriverFromTags(test.tags); got != test.want || ok != (test.want != "") {
+				t.Errorf("got %q (%v), want %q", got, ok, test.want)
+			}
+		})
+	}
+}
+
 func TestValidTag(t *testing.T) {
 	for tag, want := range map[string]bool{
 		"":                        false,
