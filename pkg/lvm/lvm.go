@@ -12,6 +12,7 @@ package lvm
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/open-local/open-local/pkg/capacity"
@@ -53,7 +54,7 @@ type Group struct {
 }
 
 // Protected reports whether the volumes of g must never be removed.
-func (g Group) Protected() bool { return hasTag(g.Tags, ProtectedTag) }
+func (g Group) Protected() bool { return slices.Contains(g.Tags, ProtectedTag) }
 
 // Volume returns the volume of that name.
 func (g Group) Volume(name string) (Volume, bool) {
@@ -98,26 +99,19 @@ type Volume struct {
 }
 
 // HasTag reports whether v carries the tag.
-func (v Volume) HasTag(tag string) bool { return hasTag(v.Tags, tag) }
+func (v Volume) HasTag(tag string) bool { return slices.Contains(v.Tags, tag) }
 
 // Protected reports whether v itself must never be removed.
 func (v Volume) Protected() bool { return v.HasTag(ProtectedTag) }
 
 // HasSnapshots reports whether v has thick snapshots, which LVM would remove
 // together with it.
-func (v Volume) HasSnapshots() bool { return hasTag(strings.Split(v.Role, ","), roleThickOrigin) }
+func (v Volume) HasSnapshots() bool {
+	return slices.Contains(strings.Split(v.Role, ","), roleThickOrigin)
+}
 
 // roleThickOrigin is LVM's word for a volume that has thick snapshots.
 const roleThickOrigin = "thickorigin"
-
-func hasTag(tags []string, tag string) bool {
-	for _, t := range tags {
-		if t == tag {
-			return true
-		}
-	}
-	return false
-}
 
 // Report is all that LVM knows about a host.
 type Report struct {

@@ -42,8 +42,6 @@ func volumeOf(name, uuid string, size capacity.Bytes, minor int, with func(*Volu
 	return v
 }
 
-func percent(p float64) *float64 { return &p }
-
 func otherGroup() Group {
 	return Group{
 		Name: "other", UUID: "CFCnOC-27hQ-WeM0-2p2E-rjiJ-csCs-U2aH8a", Size: 199 * mib, Free: 199 * mib, Extent: mib,
@@ -76,20 +74,20 @@ func layoutVolumes() []Volume {
 		}),
 		volumeOf("pool", "gaXl9Q-i5SV-gyvn-0NA6-tHnk-dySz-dE5nsK", 20*mib, 9, func(v *Volume) {
 			v.Layout, v.Role, v.SegType, v.Attr, v.Open = "thin,pool", "private", "thin-pool", "twi-aotz--", true
-			v.DataPercent = percent(0)
+			v.DataPercent = new(0.0)
 		}),
 		volumeOf("readonly", "N0WJSb-n1Bi-HCkm-4d0Z-HkXS-CUvc-UeZpxS", 4*mib, 3, func(v *Volume) {
 			v.Attr, v.ReadOnly = "-ri-a-----", true
 		}),
 		volumeOf("snap", "Qi8hGy-SIHk-odMK-e2B8-wlfJ-J9Qp-mPNXK9", 4*mib, 6, func(v *Volume) {
-			v.Role, v.Attr, v.Origin, v.DataPercent = "public,snapshot,thicksnapshot", "swi-a-s---", "linear", percent(25.29)
+			v.Role, v.Attr, v.Origin, v.DataPercent = "public,snapshot,thicksnapshot", "swi-a-s---", "linear", new(25.29)
 		}),
 		volumeOf("striped", "EyA9Di-eD6a-dDBh-2ees-Qpzt-mZgJ-NEFAYQ", 16*mib, 1, func(v *Volume) {
 			v.Layout, v.SegType, v.Stripes = "striped", "striped", 2
 		}),
 		volumeOf("thin", "N3dr4h-kDL7-k0uL-J4OH-PIl5-8HCZ-S5j9fd", 100*mib, 11, func(v *Volume) {
 			v.Layout, v.SegType, v.Stripes, v.Attr, v.Pool = "thin,sparse", "thin", 0, "Vwi-a-tz--", "pool"
-			v.DataPercent = percent(0)
+			v.DataPercent = new(0.0)
 		}),
 	}
 }

@@ -227,11 +227,11 @@ func (f *Fake) lvremove(l line) (string, *failure) {
 	if v.holders > 0 {
 		return "", failed("Logical volume %s/%s in use.", g.name, v.name)
 	}
-	out := ""
-	for _, snapshot := range g.snapshotsOf(v) {
-		out += g.remove(snapshot)
+	var out strings.Builder
+	for _, gone := range append(g.snapshotsOf(v), v) {
+		out.WriteString(g.remove(gone))
 	}
-	return out + g.remove(v), nil
+	return out.String(), nil
 }
 
 func (f *Fake) lvchange(l line) (string, *failure) {

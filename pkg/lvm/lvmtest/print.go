@@ -204,7 +204,7 @@ func selects(selection string, g *group, v *logical) (bool, *failure) {
 	fields := map[string][]string{
 		"lv_name": {v.name}, "lv_tags": v.tags, "vg_tags": g.tags, "lv_role": strings.Split(v.role(g), ","),
 	}
-	for _, text := range strings.Split(selection, " && ") {
+	for text := range strings.SplitSeq(selection, " && ") {
 		match := clause.FindStringSubmatch(text)
 		if match == nil {
 			return false, &failure{3, "Selection syntax error at '" + text + "'."}

@@ -24,7 +24,7 @@ const realGroup = "lvmtest-share"
 func disks(t *testing.T, n int) []string {
 	t.Helper()
 	var all []string
-	for _, disk := range strings.Split(os.Getenv("LAB_DISKS"), ",") {
+	for disk := range strings.SplitSeq(os.Getenv("LAB_DISKS"), ",") {
 		if disk != "" {
 			all = append(all, disk)
 		}
