@@ -33,7 +33,7 @@ func labCommands(dir *string) []*cobra.Command {
 		nodeCommand(dir, "kill", "Cut the power of a node; its disks keep what was written", (*cluster.Cluster).Kill),
 		nodeCommand(dir, "start", "Switch on a node that was killed", (*cluster.Cluster).Start),
 		nodeCommand(dir, "restart", "Kill a program of the control plane, which is started again", (*cluster.Cluster).Restart),
-		execCommand(dir), insideCommand(dir), loadCommand(dir), logsCommand(dir), daemonCommand(dir),
+		diskCommand(dir), execCommand(dir), insideCommand(dir), loadCommand(dir), logsCommand(dir), daemonCommand(dir),
 	}
 }
 
@@ -131,6 +131,41 @@ func nodeCommand(dir *string, verb, short string, order nodeOrder) *cobra.Comman
 			return order(c, cmd.Context(), args[0])
 		},
 	}
+}
+
+func diskCommand(dir *string) *cobra.Command {
+	cmd := &cobra.Command{Use: "disk", Short: "Plug a disk into a running node, or pull one out"}
+	add := &cobra.Command{
+		Use:   "add NODE SIZE",
+		Short: "Give a node another blank disk and print its device",
+		Args:  cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := cluster.Open(*dir)
+			if err != nil {
+				return err
+			}
+			device, err := c.AddDisk(cmd.Context(), args[0], args[1])
+			if err != nil {
+				return err
+			}
+			fmt.Println(device)
+			return nil
+		},
+	}
+	remove := &cobra.Command{
+		Use:   "remove NODE DEVICE",
+		Short: "Pull a disk out of a node until its next boot; refused while the disk is open",
+		Args:  cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := cluster.Open(*dir)
+			if err != nil {
+				return err
+			}
+			return c.RemoveDisk(cmd.Context(), args[0], args[1])
+		},
+	}
+	cmd.AddCommand(add, remove)
+	return cmd
 }
 
 func execCommand(dir *string) *cobra.Command {

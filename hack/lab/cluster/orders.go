@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,8 +23,8 @@ import (
 	"github.com/open-local/open-local/hack/lab/daemon"
 )
 
-// Reboot switches a node off in order and on again. It returns when the node
-// boots; WaitReady waits for it.
+// Reboot switches a node off in order and on again. It returns when the node has
+// booted; WaitReady waits for its kubelet.
 func (c *Cluster) Reboot(ctx context.Context, node string) error {
 	return c.order(ctx, daemon.PathNode+node+"/reboot")
 }
@@ -33,10 +34,34 @@ func (c *Cluster) Kill(ctx context.Context, node string) error {
 	return c.order(ctx, daemon.PathNode+node+"/kill")
 }
 
-// Start switches a node on that was killed.
+// Start switches a node on that was killed. It returns when the node has booted.
 func (c *Cluster) Start(ctx context.Context, node string) error {
 	return c.order(ctx, daemon.PathNode+node+"/start")
 }
+
+// AddDisk gives a running node another blank disk, for example of "2G", and
+// returns its device. The disk stays over reboots.
+func (c *Cluster) AddDisk(ctx context.Context, node, size string) (device string, err error) {
+	device, err = c.ask(ctx, http.MethodPost, daemon.PathNode+node+"/disks?size="+url.QueryEscape(size))
+	if err != nil {
+		return "", err
+	}
+	// The name that other virtual machines would give it, as at boot.
+	_, err = c.Exec(ctx, node, "ln", "-sf", filepath.Base(device), alias(device))
+	return device, err
+}
+
+// RemoveDisk pulls a disk out of a running node. The kernel refuses while the
+// disk is open. It is there again at the next boot.
+func (c *Cluster) RemoveDisk(ctx context.Context, node, device string) error {
+	if _, err := c.ask(ctx, http.MethodDelete, daemon.PathNode+node+"/disks?device="+url.QueryEscape(device)); err != nil {
+		return err
+	}
+	_, err := c.Exec(ctx, node, "rm", "-f", alias(device))
+	return err
+}
+
+func alias(device string) string { return strings.Replace(device, "/dev/ubd", "/dev/vd", 1) }
 
 // Restart kills a program of the control plane, for example "kube-scheduler",
 // which is started again at once.
@@ -47,12 +72,11 @@ func (c *Cluster) Restart(ctx context.Context, component string) error {
 // Status tells what runs.
 func (c *Cluster) Status(ctx context.Context) (daemon.Status, error) {
 	var status daemon.Status
-	answer, err := c.request(ctx, http.MethodGet, daemon.PathStatus)
+	text, err := c.ask(ctx, http.MethodGet, daemon.PathStatus)
 	if err != nil {
 		return status, err
 	}
-	defer answer.Body.Close()
-	if err := json.NewDecoder(answer.Body).Decode(&status); err != nil {
+	if err := json.Unmarshal([]byte(text), &status); err != nil {
 		return status, fmt.Errorf("reading the lab's status: %w", err)
 	}
 	return status, nil
@@ -172,16 +196,25 @@ func (c *Cluster) client() (*kubernetes.Clientset, error) {
 }
 
 func (c *Cluster) order(ctx context.Context, path string) error {
-	answer, err := c.request(ctx, http.MethodPost, path)
+	_, err := c.ask(ctx, http.MethodPost, path)
+	return err
+}
+
+// ask makes a request of the daemon and returns its answer's text.
+func (c *Cluster) ask(ctx context.Context, method, path string) (string, error) {
+	answer, err := c.request(ctx, method, path)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer answer.Body.Close()
-	if answer.StatusCode != http.StatusOK {
-		text, err := io.ReadAll(io.LimitReader(answer.Body, 1<<16))
-		return errors.Join(errors.New(strings.TrimSpace(string(text))), err)
+	text, err := io.ReadAll(io.LimitReader(answer.Body, 1<<20))
+	if err != nil {
+		return "", fmt.Errorf("reading the lab's answer to %s: %w", path, err)
 	}
-	return nil
+	if answer.StatusCode != http.StatusOK {
+		return "", errors.New(strings.TrimSpace(string(text)))
+	}
+	return string(text), nil
 }
 
 func (c *Cluster) request(ctx context.Context, method, path string) (*http.Response, error) {

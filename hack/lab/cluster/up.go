@@ -38,7 +38,15 @@ func Up(ctx context.Context, options Options) (*Cluster, error) {
 	if err := machine.Prepare(ctx, append(machine.VM, machine.Cluster...), []string{machine.Tun}, o.Progress); err != nil {
 		return nil, err
 	}
-	if err := remove(o.Dir); err != nil {
+	unlock, err := lock(ctx, o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if c, err := Open(o.Dir); err == nil { // another Up was faster
+		return c, nil
+	}
+	if err := errors.Join(remove(o.Dir), os.RemoveAll(filepath.Join(o.Dir, "log"))); err != nil {
 		return nil, err
 	}
 	c := &Cluster{config: daemon.Config{

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/open-local/open-local/hack/lab/disk"
+	"github.com/open-local/open-local/hack/lab/guest"
 	"github.com/open-local/open-local/hack/lab/service"
 	"github.com/open-local/open-local/hack/lab/wire"
 )
@@ -37,7 +39,7 @@ type Node struct {
 // Paths of the daemon's interface, HTTP on a Unix socket.
 const (
 	PathStatus    = "/status"
-	PathNode      = "/nodes/"      // POST NAME/start, NAME/kill, NAME/reboot, NAME/images
+	PathNode      = "/nodes/"      // POST NAME/start, NAME/kill, NAME/reboot, NAME/images; POST and DELETE NAME/disks
 	PathComponent = "/components/" // POST NAME/restart
 	PathDial      = "/dial"        // upgrades to a connection to ?address=
 	PathExec      = "/exec"        // upgrades to the protocol of package wire
@@ -52,6 +54,14 @@ func (d *daemon) handler() http.Handler {
 	})
 	mux.HandleFunc("POST "+PathNode+"{name}/{verb}", d.obey(func(ctx context.Context, r *http.Request) error {
 		return d.changeNode(ctx, r.PathValue("name"), r.PathValue("verb"))
+	}))
+	mux.HandleFunc("POST "+PathNode+"{name}/disks", d.plugIn)
+	mux.HandleFunc("DELETE "+PathNode+"{name}/disks", d.obey(func(ctx context.Context, r *http.Request) error {
+		m, err := d.machine(r.PathValue("name"))
+		if err != nil {
+			return err
+		}
+		return m.pullOut(ctx, r.URL.Query().Get("device"))
 	}))
 	mux.HandleFunc("POST "+PathComponent+"{name}/restart", d.obey(func(_ context.Context, r *http.Request) error {
 		return d.restart(r.PathValue("name"))
@@ -126,27 +136,58 @@ func (d *daemon) status() Status {
 	return s
 }
 
-func (d *daemon) changeNode(ctx context.Context, name, verb string) error {
+// plugIn answers with the device of the new disk.
+func (d *daemon) plugIn(w http.ResponseWriter, r *http.Request) {
+	device, err := func() (string, error) {
+		m, err := d.machine(r.PathValue("name"))
+		if err != nil {
+			return "", err
+		}
+		size, err := disk.ParseBytes(r.URL.Query().Get("size"))
+		if err != nil {
+			return "", err
+		}
+		file := d.file("disks", fmt.Sprintf("%s-added-%d.img", m.name, time.Now().UnixNano()))
+		return m.plugIn(context.WithoutCancel(r.Context()), file, size)
+	}()
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusConflict)
+		return
+	}
+	_, _ = w.Write([]byte(device)) // who asked is gone
+}
+
+func (d *daemon) machine(name string) (*machine, error) {
 	for _, m := range d.machines {
-		if m.name != name {
-			continue
+		if m.name == name {
+			return m, nil
 		}
-		switch verb {
-		case "start":
-			return m.start()
-		case "kill":
-			return m.kill(ctx)
-		case "reboot":
-			if err := m.stop(ctx); err != nil {
-				return err
-			}
-			return m.start()
-		case "images":
-			return m.order(ctx, "@images")
+	}
+	return nil, fmt.Errorf("node %q: the lab has no such node", name)
+}
+
+func (d *daemon) changeNode(ctx context.Context, name, verb string) error {
+	m, err := d.machine(name)
+	if err != nil {
+		return err
+	}
+	switch verb {
+	case "kill":
+		return m.kill(ctx)
+	case "images":
+		return m.order(ctx, guest.CommandImages)
+	case "reboot":
+		if err := m.stop(ctx); err != nil {
+			return err
 		}
+	case "start":
+	default:
 		return fmt.Errorf("order %q for node %s: there is no such order", verb, name)
 	}
-	return fmt.Errorf("node %q: the lab has no such node", name)
+	if err := m.start(); err != nil {
+		return err
+	}
+	return m.awaitAgent(ctx)
 }
 
 func (d *daemon) restart(name string) error {

@@ -23,6 +23,9 @@ import (
 // offPatience is how long a node may take to switch itself off.
 const offPatience = 30 * time.Second
 
+// bootPatience is how long a node may take to boot.
+const bootPatience = time.Minute
+
 // A machine is one node.
 type machine struct {
 	name   string
@@ -102,6 +105,62 @@ func (m *machine) start() error {
 		m.process = nil
 	}(m.ended)
 	return nil
+}
+
+// awaitAgent waits until the node takes commands: it has booted then.
+func (m *machine) awaitAgent(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, bootPatience)
+	defer cancel()
+	for {
+		// Short, because a packet sent before the node is there is sent again
+		// only after a second, then two, then four.
+		dialer := net.Dialer{Timeout: 200 * time.Millisecond}
+		conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(m.ip, guest.AgentPort))
+		if err == nil {
+			return conn.Close()
+		}
+		if _, _, running := m.current(); !running {
+			return fmt.Errorf("node %s stopped while it booted; its console ends with: %s", m.name, strings.Join(vm.Tail(m.kernel.Console(), 5), "; "))
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for node %s to boot: %w", m.name, err)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// plugIn gives the node another disk and returns its device.
+func (m *machine) plugIn(ctx context.Context, file string, size disk.Bytes) (string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	i := len(m.kernel.Disks) + 1
+	if i > disk.Max {
+		return "", fmt.Errorf("node %s has %d disks, and cannot have more", m.name, disk.Max)
+	}
+	if err := disk.Create(file, size); err != nil {
+		return "", err
+	}
+	if m.process != nil {
+		if err := m.kernel.PlugIn(ctx, i, file); err != nil {
+			return "", err
+		}
+	}
+	m.kernel.Disks = append(m.kernel.Disks, file) // at the next boot it is there again
+	m.kernel.Config.Disks = len(m.kernel.Disks)
+	return disk.Device(i), nil
+}
+
+// pullOut takes a disk away while the node runs; the next boot brings it back.
+func (m *machine) pullOut(ctx context.Context, device string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i := range m.kernel.Disks {
+		if disk.Device(i+1) == device || disk.Alias(i+1) == device {
+			return m.kernel.PullOut(ctx, i+1)
+		}
+	}
+	return fmt.Errorf("disk %q: node %s has none of that name", device, m.name)
 }
 
 // current returns the running kernel, or false.

@@ -128,8 +128,13 @@ func (n *node) runKubelet(ctx context.Context) error {
 		"--root-dir", "/var/lib/kubelet", "--cert-dir", etc+"/pki", "--hostname-override", n.Hostname, "--node-ip", n.IP)
 }
 
-// pause is the time between the end of a program and its next start.
-const pause = time.Second
+// A program that ends is started again after a second, and after twice the time
+// whenever it ended soon, up to a limit.
+const (
+	firstPause = time.Second
+	lastPause  = 16 * time.Second
+	soon       = 30 * time.Second
+)
 
 // supervise runs a program, again whenever it ends, until ctx ends.
 func (n *node) supervise(ctx context.Context, name string, args ...string) error {
@@ -138,17 +143,24 @@ func (n *node) supervise(ctx context.Context, name string, args ...string) error
 		return fmt.Errorf("opening the log of %s: %w", name, err)
 	}
 	defer log.Close()
-	program := filepath.Join(n.Programs, name)
-	for {
-		cmd := exec.CommandContext(ctx, program, args...)
+	for pause := firstPause; ; {
+		cmd := exec.CommandContext(ctx, filepath.Join(n.Programs, name), args...)
 		cmd.Stdout, cmd.Stderr = log, log
 		cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) }
+		started := time.Now()
 		err := cmd.Run()
+		if time.Since(started) > soon {
+			pause = firstPause
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		n.say("%s ended (%v) and is started again in %s", name, err, pause)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(pause):
-			n.say("%s ended (%v) and is started again", name, err)
+			pause = min(2*pause, lastPause)
 		}
 	}
 }

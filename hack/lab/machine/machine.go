@@ -30,7 +30,6 @@ var VM = []Package{
 
 // Cluster is what a lab needs besides VM.
 var Cluster = []Package{
-	{"uml-utilities", "/usr/bin/uml_mconsole"},
 	{"runc", "/usr/sbin/runc"},
 	{"containernetworking-plugins", "/usr/lib/cni/ptp"},
 	{"busybox-static", "/bin/busybox"},

@@ -89,9 +89,15 @@ func (k Kernel) arguments(config string) []string {
 		args = append(args, "ubda="+k.Data)
 	}
 	for i, file := range k.Disks {
-		// The serial number gives the disk an identity in /sys/block/ubdX/serial.
-		letter := string(rune('b' + i))
-		args = append(args, fmt.Sprintf("ubd%s=%s,,%s-%s", letter, file, strings.ToUpper(k.Name), letter))
+		args = append(args, k.disk(i+1, file))
 	}
 	return args
 }
+
+// disk is how the kernel is told of its disk number i, counting from 1. The
+// serial number gives the disk an identity in /sys/block/ubdX/serial.
+func (k Kernel) disk(i int, file string) string {
+	return fmt.Sprintf("ubd%s=%s,,%s-%s", letter(i), file, strings.ToUpper(k.Name), letter(i))
+}
+
+func letter(i int) string { return string(rune('a' + i)) }
