@@ -77,6 +77,9 @@ func (s *Scheduler) ask(pod *corev1.Pod, v *corev1.Volume) (volume.Claim, bool, 
 		return volume.Claim{}, false, err
 	}
 	claim, err := s.claimFrom(pvc, class)
+	if place, counted := s.ledger.Where(claim.Volume); counted && place.Exists {
+		return volume.Claim{}, false, nil // its PersistentVolume is there, and binding it under way
+	}
 	return claim, err == nil, err
 }
 
