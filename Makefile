@@ -20,7 +20,7 @@ help:
 .PHONY: build
 build: ## build the program and the lab into _output/bin
 	@mkdir -p $(OUT)/bin
-	go build -trimpath -o $(OUT)/bin/ ./cmd/open-local
+	CGO_ENABLED=0 go build -trimpath -o $(OUT)/bin/ ./cmd/open-local
 	go build -C hack/lab -o $(CURDIR)/$(OUT)/bin/ . ./demo
 
 .PHONY: generate

@@ -1,6 +1,7 @@
 package chart
 
 import (
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -15,8 +16,10 @@ import (
 // flag that one of them renamed alone would keep every pod from starting.
 func TestTheProgramKnowsWhatItIsTold(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "open-local")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./cmd/open-local")
+	// Built as for the image, so that what is compiled once serves both.
+	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", program, "./cmd/open-local")
 	build.Dir = "../.."
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if said, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("building the program: %v\n%s", err, said)
 	}
