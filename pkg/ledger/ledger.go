@@ -31,8 +31,8 @@ import (
 // only what happens to the claim or the volume itself ends a promise.
 //
 // What was promised and whose claim or pod is gone may be in the making at this
-// moment. It lingers for a while, unless a report has named it before: then the
-// reports are believed, which now do or do not.
+// moment. It lingers for a while, or until a report names it: from then on the
+// reports are believed.
 //
 // All names of volumes are those of logical volumes.
 type Ledger struct {
@@ -42,6 +42,7 @@ type Ledger struct {
 	doubles   map[string]int       // how many more nodes count a volume of that name
 	promises  map[string]*node     // the node where the volume is promised
 	deadlines map[string]time.Time // when the promise of the volume ends by itself
+	lingers   map[string]bool      // whether the promise of the volume waits only to end
 	holds     map[string]*hold     // by the UID of the pod
 	next      time.Time            // no hold or promise ends by itself before
 	names     interned             // of volume groups
@@ -56,6 +57,7 @@ func New() *Ledger {
 		doubles:   map[string]int{},
 		promises:  map[string]*node{},
 		deadlines: map[string]time.Time{},
+		lingers:   map[string]bool{},
 		holds:     map[string]*hold{},
 		names:     interned{ids: map[string]groupID{}, names: []string{""}},
 	}

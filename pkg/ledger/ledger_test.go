@@ -158,6 +158,17 @@ func TestTheLifeOfAPromise(t *testing.T) {
 			l.Report("n1", pool())
 			l.Gone("v", "n1", start.Add(soon))
 		}, 100 * gib},
+		"what lingers ends when a report has named it and the next does not": {func(l *Ledger) {
+			l.Promise("p", []volume.Claim{claim("v", 10*gib)}, offer("n1", 10*gib), time.Time{})
+			l.Linger("v", start.Add(soon))
+			l.Report("n1", pool(lv("v", 10*gib)))
+			l.Report("n1", pool())
+		}, 100 * gib},
+		"what is still claimed stays when its volume comes and goes": {func(l *Ledger) {
+			l.Promise("p", []volume.Claim{claim("v", 10*gib)}, offer("n1", 10*gib), time.Time{})
+			l.Report("n1", pool(lv("v", 10*gib)))
+			l.Report("n1", pool())
+		}, 90 * gib},
 		"a removed PersistentVolume whose volume is there still counts": {func(l *Ledger) {
 			l.Exists("v", "n1", capacity.Spot{Group: "pool", Size: 10 * gib})
 			l.Report("n1", pool(lv("v", 10*gib)))

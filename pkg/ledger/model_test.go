@@ -31,8 +31,9 @@ type modelSpot struct {
 
 type modelPromise struct {
 	modelSpot
-	node  string
-	until time.Time
+	node    string
+	until   time.Time
+	lingers bool
 }
 
 type modelHold struct {
@@ -142,6 +143,9 @@ func (m *model) report(node string, r Report) {
 		switch {
 		case listed:
 			m.seen[node][name] = true
+			if promised && promise.node == node && promise.lingers {
+				m.unpromise(name)
+			}
 		case promised && promise.node == node, !exists:
 			delete(m.seen[node], name)
 		}
@@ -203,7 +207,7 @@ func (m *model) choose(pod, node string, until time.Time) bool {
 	}
 	for i, group := range groups {
 		if _, ok := m.counted(node, h.claims[i].Volume); !ok && group != "" {
-			m.promise(h.claims[i].Volume, modelPromise{modelSpot{group, h.claims[i].Size.Extents(extentSize)}, node, until})
+			m.promise(h.claims[i].Volume, modelPromise{modelSpot{group, h.claims[i].Size.Extents(extentSize)}, node, until, false})
 		}
 	}
 	return true
@@ -365,7 +369,7 @@ func TestTheLedgerAgreesWithAnObviousOne(t *testing.T) {
 				}
 				for i, claim := range claims {
 					if _, ok := m.counted(on, claim.Volume); !ok {
-						m.promise(claim.Volume, modelPromise{modelSpot{offer.Spots[i].Group, offer.Spots[i].Size}, on, until})
+						m.promise(claim.Volume, modelPromise{modelSpot{offer.Spots[i].Group, offer.Spots[i].Size}, on, until, false})
 					}
 				}
 			},
@@ -374,7 +378,7 @@ func TestTheLedgerAgreesWithAnObviousOne(t *testing.T) {
 				p, ok := m.promises[what]
 				same("confirmed", l.Confirm(what, on), ok && p.node == on)
 				if ok && p.node == on {
-					p.until = time.Time{}
+					p.until, p.lingers = time.Time{}, false
 					m.promises[what] = p
 				}
 			},
@@ -385,7 +389,7 @@ func TestTheLedgerAgreesWithAnObviousOne(t *testing.T) {
 				if p, ok := m.promises[what]; ok && m.seen[p.node][what] {
 					m.unpromise(what)
 				} else if ok {
-					p.until = until
+					p.until, p.lingers = until, true
 					m.promises[what] = p
 				}
 			},
@@ -402,7 +406,7 @@ func TestTheLedgerAgreesWithAnObviousOne(t *testing.T) {
 				seen := m.seen[on][what]
 				delete(m.existing[on], what)
 				if ok && !seen {
-					m.promise(what, modelPromise{spot, on, until})
+					m.promise(what, modelPromise{spot, on, until, true})
 				}
 				if _, counted := m.counted(on, what); !counted {
 					delete(m.seen[on], what)

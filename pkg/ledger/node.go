@@ -199,10 +199,15 @@ func (l *Ledger) replace(n *node, groups []Group) {
 	}
 	slices.SortFunc(n.groups, func(a, b group) int { return cmp.Compare(a.view.Name, b.view.Name) })
 	for name, e := range n.volumes {
-		if e.reported == 0 {
+		switch {
+		case e.reported == 0:
 			// A promise that was seen and is no longer may be in the making again.
 			e.seen = e.seen && e.promised == 0
 			l.set(n, name, e)
+		case l.lingers[name] && e.promised > 0:
+			e.promised = 0 // it was made, and from now on the reports tell
+			l.set(n, name, e)
+			l.endPromise(name)
 		}
 	}
 }

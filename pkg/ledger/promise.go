@@ -85,14 +85,20 @@ func (l *Ledger) unpromise(name string) {
 	if !promised {
 		return
 	}
-	delete(l.promises, name)
-	delete(l.deadlines, name)
+	l.endPromise(name)
 	e := n.volumes[name]
 	e.promised = 0
 	l.set(n, name, e)
 	l.recount(n)
 	l.drop(n)
 	l.ring()
+}
+
+// endPromise forgets that there was a promise of the volume.
+func (l *Ledger) endPromise(name string) {
+	delete(l.promises, name)
+	delete(l.deadlines, name)
+	delete(l.lingers, name)
 }
 
 // Promise promises the claims' spots on the node, which the pod then no longer holds
@@ -160,7 +166,7 @@ func (l *Ledger) Confirm(name, nodeName string) bool {
 	if n == nil || n.name != nodeName {
 		return false
 	}
-	delete(l.deadlines, name)
+	l.setDeadline(name, time.Time{})
 	return true
 }
 
@@ -173,7 +179,8 @@ func (l *Ledger) Forget(name string) {
 }
 
 // Linger ends the promise of the volume at the latest by then, because its claim is
-// gone, and at once when the reports can tell.
+// gone, and as soon as the reports can tell: at once when one has named the volume, or
+// when one does.
 func (l *Ledger) Linger(name string, until time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -186,6 +193,7 @@ func (l *Ledger) Linger(name string, until time.Time) {
 		return
 	}
 	l.setDeadline(name, until)
+	l.lingers[name] = true
 }
 
 // Exists says that the volume lies on the node: a PersistentVolume or a running pod
@@ -203,7 +211,7 @@ func (l *Ledger) Exists(name, nodeName string, spot capacity.Spot) {
 }
 
 // Gone says that what made the volume exist on the node is gone. It lingers as a
-// promise until then, unless the reports can tell.
+// promise until then, unless the reports can tell as with Linger.
 func (l *Ledger) Gone(name, nodeName string, until time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -219,6 +227,7 @@ func (l *Ledger) Gone(name, nodeName string, until time.Time) {
 	} else {
 		n.volumes[name] = e
 		l.promise(n, name, spot, until)
+		l.lingers[name] = true
 	}
 	l.recount(n)
 	l.drop(n)
@@ -227,6 +236,7 @@ func (l *Ledger) Gone(name, nodeName string, until time.Time) {
 
 // setDeadline says when the promise of the volume ends; the zero time is never.
 func (l *Ledger) setDeadline(name string, until time.Time) {
+	delete(l.lingers, name)
 	if until.IsZero() {
 		delete(l.deadlines, name)
 		return
