@@ -487,6 +487,7 @@ func TestAStepThatFailsIsNotRepeatedAtEveryEvent(t *testing.T) {
 		s.wantEvents("Warning StepFailed")
 
 		s.fake.Before = nil
+		s.agent.Changed()
 		s.pass(5 * time.Minute)
 		s.wantCondition("GroupsReady", "True AsSpecified")
 	})
@@ -574,11 +575,12 @@ func TestAnObjectIsWaitedForAndMayGo(t *testing.T) {
 func TestAnAPIServerThatIsDownCausesNoLVMProcesses(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newStation(t, "/dev/vdc")
-		down := true
+		var down atomic.Bool
+		down.Store(true)
 		tries := 0
 		s.client.PrependReactor("patch", "*", func(clienttesting.Action) (bool, runtime.Object, error) {
 			tries++
-			return down, nil, errors.New("connection refused")
+			return down.Load(), nil, errors.New("connection refused")
 		})
 		s.apply(pool("/dev/vdc"))
 		s.start()
@@ -588,7 +590,7 @@ func TestAnAPIServerThatIsDownCausesNoLVMProcesses(t *testing.T) {
 		if tries < 5 || tries > 15 {
 			t.Errorf("%d tries in four minutes", tries)
 		}
-		down = false
+		down.Store(false)
 		s.pass(time.Minute)
 		s.wantCondition("GroupsReady", "True AsSpecified")
 	})
@@ -620,6 +622,7 @@ func TestALookThatFailsIsReportedAndSpaced(t *testing.T) {
 			t.Errorf("%d LVM processes in ten minutes of failing", got)
 		}
 		s.block.err = nil
+		s.agent.Changed()
 		s.pass(2 * time.Minute)
 		s.wantCondition("Looked", "True Seen")
 	})

@@ -166,6 +166,7 @@ func state(info v1alpha1.NodeStorageInfo, managed []string) v1alpha1.StorageStat
 			full = false
 		}
 	}
+	faulty = slices.Compact(faulty) // they are ordered
 	s := v1alpha1.StorageState{Type: v1alpha1.StorageReady, Status: metav1.ConditionTrue}
 	switch {
 	case len(faulty) > 0:
