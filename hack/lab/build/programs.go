@@ -26,7 +26,7 @@ type Program struct {
 	Module   string // directory below programs/ with go.mod and go.sum
 	Requires string // the module whose version is the program's
 	Package  string // below Requires
-	Stamp    string // linker flags for the program's own idea of its version; %v is it, %b it without the v
+	Stamp    string // linker flags that tell the program its version, which %v stands for
 }
 
 const (
@@ -150,7 +150,7 @@ func (c *Cache) target(name, compiler string) (target, error) {
 		flags := []string{"-ldflags=-s -w " + strings.ReplaceAll(p.Stamp, "%v", version)}
 		key := keyOf(p.Name, p.Requires+p.Package, version, strings.Join(flags, " "), compiler, string(mod), string(sum))
 		file := filepath.Join(c.Dir, name+"-"+version+"-"+key, name)
-		return target{name, version, file, compilation{dir: dir, pkg: p.Requires + p.Package, out: file, flags: flags}}, nil
+		return target{name, version, file, compilation{name: name, dir: dir, pkg: p.Requires + p.Package, out: file, flags: flags}}, nil
 	}
 	return target{}, fmt.Errorf("program %q: the lab does not know how to build it; it knows %s", name, strings.Join(Names(), ", "))
 }

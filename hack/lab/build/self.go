@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"time"
 )
 
 const module = "github.com/open-local/open-local/hack/lab"
@@ -59,11 +60,12 @@ func Own(ctx context.Context, program, out string) error {
 	if err != nil {
 		return err
 	}
-	return compile(ctx, compilation{dir: source, pkg: "./" + program, out: out})
+	return compile(ctx, compilation{name: filepath.Base(out), dir: source, pkg: "./" + program, out: out})
 }
 
 // A compilation is one run of go build.
 type compilation struct {
+	name          string // for people
 	dir, pkg, out string
 	flags         []string
 }
@@ -73,20 +75,20 @@ type compilation struct {
 func compile(ctx context.Context, c compilation) error {
 	out, err := filepath.Abs(c.out)
 	if err != nil {
-		return fmt.Errorf("building %s: %w", c.pkg, err)
+		return fmt.Errorf("building %s: %w", c.name, err)
 	}
 	if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil {
-		return fmt.Errorf("building %s: %w", c.pkg, err)
+		return fmt.Errorf("building %s: %w", c.name, err)
 	}
 	temp, err := os.MkdirTemp(filepath.Dir(out), ".build-")
 	if err != nil {
-		return fmt.Errorf("building %s: %w", c.pkg, err)
+		return fmt.Errorf("building %s: %w", c.name, err)
 	}
 	defer os.RemoveAll(temp)
 	made := filepath.Join(temp, filepath.Base(out))
 	args := append([]string{"build", "-buildvcs=false", "-o", made}, c.flags...)
 	if err := goRun(ctx, c.dir, append(args, c.pkg)...); err != nil {
-		return fmt.Errorf("building %s: %w", c.pkg, err)
+		return fmt.Errorf("building %s: %w", c.name, err)
 	}
 	return os.Rename(made, out)
 }
@@ -98,6 +100,7 @@ var errNoGo = errors.New("the go command is missing: install Go 1.26 or later an
 func goRun(ctx context.Context, dir string, args ...string) error {
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = dir
+	cmd.WaitDelay = time.Second // compilers it started may outlive it for a moment
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=", "GOOS=linux")
 	out, err := cmd.CombinedOutput()
 	if errors.Is(err, exec.ErrNotFound) {

@@ -1,0 +1,141 @@
+package build
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestEveryProgramHasAPinnedVersion(t *testing.T) {
+	source, err := Source()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{
+		"etcd": "v3.6.5", "kube-apiserver": "v1.36.3", "kube-controller-manager": "v1.36.3", "kube-scheduler": "v1.36.3",
+		"kubelet": "v1.36.3", "kubectl": "v1.36.3", "csi-provisioner": "v6.3.0", "csi-resizer": "v2.3.0",
+		"csi-snapshotter": "v8.7.0", "snapshot-controller": "v8.7.0", "containerd": "v2.4.2",
+		"containerd-shim-runc-v2": "v2.4.2", "ctr": "v2.4.2", "helm": "v3.22.0",
+	}
+	c := &Cache{Dir: "/cache", Source: source}
+	seen := map[string]string{}
+	for _, name := range Names() {
+		made, err := c.target(name, "go1.26 amd64")
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if made.version != want[name] {
+			t.Errorf("%s is %s, want %s", name, made.version, want[name])
+		}
+		if other, ok := seen[made.file]; ok {
+			t.Errorf("%s and %s are the same file %s", name, other, made.file)
+		}
+		seen[made.file] = name
+	}
+	if len(seen) != len(want) {
+		t.Errorf("%d programs, want %d", len(seen), len(want))
+	}
+}
+
+func TestAnotherCompilerMakesAnotherFile(t *testing.T) {
+	source, err := Source()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &Cache{Dir: "/cache", Source: source}
+	one, err := c.target("etcd", "go1.26.0 amd64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	two, err := c.target("etcd", "go1.26.1 amd64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if one.file == two.file {
+		t.Errorf("both are %s", one.file)
+	}
+}
+
+func TestTheKeyKeepsPartsApart(t *testing.T) {
+	if keyOf("ab", "c") == keyOf("a", "bc") {
+		t.Error("parts that run together have the same key")
+	}
+}
+
+func TestAnUnknownProgramIsNamedWithThoseKnown(t *testing.T) {
+	_, err := (&Cache{}).target("kubeadm", "")
+	if err == nil || !strings.Contains(err.Error(), `program "kubeadm": the lab does not know`) || !strings.Contains(err.Error(), "kubelet") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestRequired(t *testing.T) {
+	mod := "module m\n\nrequire example.com/one v1.2.3 // indirect\n\nrequire (\n\texample.com/one/more v0.1.0\n\texample.com/two v2.0.0+incompatible\n)\n"
+	for module, want := range map[string]string{"example.com/one": "v1.2.3", "example.com/one/more": "v0.1.0", "example.com/two": "v2.0.0+incompatible"} {
+		if got, err := required(mod, module); err != nil || got != want {
+			t.Errorf("%s: got %q and %v, want %s", module, got, err, want)
+		}
+	}
+	if _, err := required(mod, "example.com/three"); err == nil {
+		t.Error("a module that is not required has a version")
+	}
+}
+
+// aModule writes a Go module with one command.
+func aModule(t *testing.T, main string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range map[string]string{"go.mod": "module example.com/m\n\ngo 1.26.0\n", "main.go": main} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func TestAFailedBuildLeavesNothing(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "programs", "m")
+	err := compile(t.Context(), compilation{name: "m", dir: aModule(t, "package main\n\nfunc main() { none() }\n"), pkg: ".", out: out})
+	if err == nil || !strings.Contains(err.Error(), "building m: ") || !strings.Contains(err.Error(), "undefined: none") {
+		t.Errorf("got %v, want what the compiler said", err)
+	}
+	left, err := os.ReadDir(filepath.Dir(out))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+func TestAnInterruptedBuildLeavesNothing(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "m")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := compile(ctx, compilation{name: "m", dir: aModule(t, "package main\n\nfunc main() {}\n"), pkg: ".", out: out}); err == nil {
+		t.Fatal("a build went on after the end of its context")
+	}
+	left, err := os.ReadDir(filepath.Dir(out))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+func TestProgressCountsWhatIsDone(t *testing.T) {
+	var out bytes.Buffer
+	p := &progress{out: &out, total: 14}
+	p.done(target{name: "etcd", version: "v3.6.5"}, 41400*time.Millisecond)
+	p.done(target{name: "kubelet", version: "v1.36.3"}, 700*time.Millisecond)
+	want := "[ 1/14] etcd v3.6.5 ... 41 s\n[ 2/14] kubelet v1.36.3 ... 1 s\n"
+	if out.String() != want {
+		t.Errorf("got %q, want %q", out.String(), want)
+	}
+}
