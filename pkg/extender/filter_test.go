@@ -158,12 +158,11 @@ func TestFilter(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, append(test.objects, node("n1"), node("n2"), test.pod)...)
+			objects := append(test.objects, node("n1"), node("n2"), test.pod)
 			for _, n := range test.storage {
-				w.create(n)
-				w.until(n.Name+" is known", func() bool { _, err := w.s.caches.storages.Get(n.Name); return err == nil })
+				objects = append(objects, n)
 			}
-			w.restart()
+			w := newWorld(t, objects...)
 			fit, reasons := w.filter(test.pod, "n1", "n2")
 			if fit != test.fit {
 				t.Errorf("fits on %q, want %q", fit, test.fit)

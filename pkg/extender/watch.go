@@ -102,6 +102,7 @@ func (s *Scheduler) rebuild(log klog.Logger) {
 		s.claimSeen(log, nil, pvc)
 	}
 	s.ready.Store(true)
+	s.news.ring()
 	stats := s.ledger.Stats()
 	log.Info("Ready to answer", "nodes", stats.Nodes, "promises", stats.Promises)
 }
