@@ -38,24 +38,31 @@ func (c Context) Attributes() map[string]string {
 	return attributes
 }
 
+// contextFields holds every key that ParseContext knows, in the order in which they
+// are read: of several mistakes the first here is the one reported.
+var contextFields = []struct {
+	key string
+	set func(c *Context, value string) error
+}{
+	{keyKind, func(c *Context, value string) error { return oneOf(&c.Kind, value, LVM, MountPoint, Device) }},
+	{keyGroup, func(c *Context, value string) error { c.Group = value; return ValidGroup(value) }},
+	{keyIOPS, func(c *Context, value string) error { return setLimit(&c.IOPS, value) }},
+	{keyBPS, func(c *Context, value string) error { return setLimit(&c.BPS, value) }},
+}
+
 // ParseContext reads the volumeAttributes of a PersistentVolume. Keys it does not
 // know are left alone: they come from csi-provisioner, from kubelet and from
 // other versions, and the volume exists whatever they say. A value it does
 // know and cannot read is ErrInvalid.
-func ParseContext(attributes map[string]string) (Context, error) {
+func ParseContext(given map[string]string) (Context, error) {
 	var c Context
-	for key, set := range map[string]func(string) error{
-		keyKind:  func(value string) error { return oneOf(&c.Kind, value, LVM, MountPoint, Device) },
-		keyGroup: func(value string) error { c.Group = value; return ValidGroup(value) },
-		keyIOPS:  func(value string) error { return setLimit(&c.IOPS, value) },
-		keyBPS:   func(value string) error { return setLimit(&c.BPS, value) },
-	} {
-		value, given := attributes[key]
-		if !given || (value == "" && key != keyKind) {
-			continue
+	for _, field := range contextFields {
+		value := strings.TrimSpace(given[field.key])
+		if value == "" {
+			continue // left out, or left empty by an earlier version
 		}
-		if err := set(strings.TrimSpace(value)); err != nil {
-			return Context{}, fmt.Errorf("%w volume attribute %q: %w", ErrInvalid, key, err)
+		if err := field.set(&c, value); err != nil {
+			return Context{}, fmt.Errorf("%w volume attribute %q: %w", ErrInvalid, field.key, err)
 		}
 	}
 	switch {

@@ -139,8 +139,8 @@ func setLimit(into *int64, value string) error {
 	if err != nil {
 		return fmt.Errorf("%q is not a quantity such as 1024 or 1Mi", value)
 	}
-	limit, whole := quantity.AsInt64()
-	if !whole || limit <= 0 {
+	limit := quantity.Value() // rounded up, and cut to what an int64 holds
+	if limit <= 0 || quantity.Cmp(*resource.NewQuantity(limit, resource.DecimalSI)) != 0 {
 		return fmt.Errorf("%q is not a whole number above zero", value)
 	}
 	*into = limit

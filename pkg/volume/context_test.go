@@ -1,0 +1,86 @@
+package volume_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/open-local/open-local/pkg/volume"
+)
+
+func TestParseContext(t *testing.T) {
+	for name, test := range map[string]struct {
+		attributes map[string]string
+		want       volume.Context
+		reason     string
+	}{
+		"a volume of the first open-local": {
+			attributes: map[string]string{"volumeType": "LVM", "vgName": "open-local-pool-0"},
+			want:       volume.Context{Kind: volume.LVM, Group: "open-local-pool-0"},
+		},
+		"limits are kept": {
+			attributes: map[string]string{"volumeType": "LVM", "vgName": "pool", "iops": "1Ki", "bps": "1048576"},
+			want:       volume.Context{Kind: volume.LVM, Group: "pool", IOPS: 1024, BPS: 1 << 20},
+		},
+		"keys of others are left alone": {
+			attributes: map[string]string{"volumeType": "Device", "Device": "/dev/vdd", "storage.kubernetes.io/csiProvisionerIdentity": "x"},
+			want:       volume.Context{Kind: volume.Device},
+		},
+		"blanks around a value are no part of it": {
+			attributes: map[string]string{"volumeType": " LVM ", "vgName": "pool\n"},
+			want:       volume.Context{Kind: volume.LVM, Group: "pool"},
+		},
+		"an empty limit is none": {
+			attributes: map[string]string{"volumeType": "LVM", "vgName": "pool", "iops": "", "bps": " "},
+			want:       volume.Context{Kind: volume.LVM, Group: "pool"},
+		},
+		"no attributes":               {reason: `"volumeType" is missing`},
+		"an empty type is none":       {attributes: map[string]string{"volumeType": ""}, reason: `"volumeType" is missing`},
+		"an unknown type":             {attributes: map[string]string{"volumeType": "Cloud"}, reason: `volume attribute "volumeType"`},
+		"no group":                    {attributes: map[string]string{"volumeType": "LVM"}, reason: `"vgName" is missing`},
+		"a group LVM cannot have":     {attributes: map[string]string{"volumeType": "LVM", "vgName": "a/b"}, reason: `volume attribute "vgName"`},
+		"a limit that cannot be read": {attributes: map[string]string{"volumeType": "LVM", "vgName": "pool", "bps": "fast"}, reason: `volume attribute "bps"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := volume.ParseContext(test.attributes)
+			wantReason(t, err, test.reason)
+			if diff := cmp.Diff(test.want, got); err == nil && diff != "" {
+				t.Errorf("context (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestContextsSurviveAPersistentVolume(t *testing.T) {
+	for _, want := range []volume.Context{
+		{Kind: volume.LVM, Group: "pool"},
+		{Kind: volume.LVM, Group: "pool", IOPS: 1},
+		{Kind: volume.LVM, Group: "pool", BPS: 1<<63 - 1},
+		{Kind: volume.MountPoint},
+		{Kind: volume.Device, IOPS: 7, BPS: 9},
+	} {
+		got, err := volume.ParseContext(want.Attributes())
+		if err != nil || got != want {
+			t.Errorf("read back %+v (%v), want %+v", got, err, want)
+		}
+	}
+}
+
+func FuzzParseContext(f *testing.F) {
+	f.Add("LVM", "pool", "1024", "1Mi")
+	f.Add(" Device", "", "0", "-1")
+	f.Fuzz(func(t *testing.T, kind, group, iops, bps string) {
+		c, err := volume.ParseContext(map[string]string{"volumeType": kind, "vgName": group, "iops": iops, "bps": bps})
+		if err != nil {
+			if !errors.Is(err, volume.ErrInvalid) || c != (volume.Context{}) {
+				t.Errorf("error %v beside %+v", err, c)
+			}
+			return
+		}
+		again, err := volume.ParseContext(c.Attributes())
+		if err != nil || again != c {
+			t.Errorf("read back %+v (%v), want %+v", again, err, c)
+		}
+	})
+}
