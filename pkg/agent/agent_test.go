@@ -467,22 +467,21 @@ func TestALinkThatAppearsLateIsFoundWithoutAnotherEvent(t *testing.T) {
 func TestAStepThatFailsIsNotRepeatedAtEveryEvent(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newStation(t, "/dev/vdc")
-		tries := 0
+		var tries atomic.Int64
 		s.fake.Before = func(string) error {
-			tries++
 			s.agent.Changed() // a failed command makes events, too
-			return fmt.Errorf("attempt %d failed", tries)
+			return fmt.Errorf("attempt %d failed", tries.Add(1))
 		}
 		s.apply(pool("/dev/vdc"))
 		s.start()
 		s.pass(9 * time.Second)
-		if tries != 1 {
-			t.Errorf("tried %d times in ten seconds", tries)
+		if got := tries.Load(); got != 1 {
+			t.Errorf("tried %d times in ten seconds", got)
 		}
 		s.wantCondition("GroupsReady", "False StepFailed")
 		s.pass(10 * time.Minute)
-		if tries < 3 || tries > 7 {
-			t.Errorf("tried %d times in ten minutes", tries)
+		if got := tries.Load(); got < 3 || got > 7 {
+			t.Errorf("tried %d times in ten minutes", got)
 		}
 		s.wantEvents("Warning StepFailed")
 
@@ -577,9 +576,9 @@ func TestAnAPIServerThatIsDownCausesNoLVMProcesses(t *testing.T) {
 		s := newStation(t, "/dev/vdc")
 		var down atomic.Bool
 		down.Store(true)
-		tries := 0
+		var tries atomic.Int64
 		s.client.PrependReactor("patch", "*", func(clienttesting.Action) (bool, runtime.Object, error) {
-			tries++
+			tries.Add(1)
 			return down.Load(), nil, errors.New("connection refused")
 		})
 		s.apply(pool("/dev/vdc"))
@@ -587,8 +586,8 @@ func TestAnAPIServerThatIsDownCausesNoLVMProcesses(t *testing.T) {
 		s.wantProcesses(3)
 		s.pass(4 * time.Minute)
 		s.wantProcesses(0)
-		if tries < 5 || tries > 15 {
-			t.Errorf("%d tries in four minutes", tries)
+		if got := tries.Load(); got < 5 || got > 15 {
+			t.Errorf("%d tries in four minutes", got)
 		}
 		down.Store(false)
 		s.pass(time.Minute)

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -363,16 +364,15 @@ func TestARefusedWriteIsTriedAgain(t *testing.T) {
 		cfg := initConfig()
 		cfg.Name = "not yet"
 		c := start(t, keep, cfg, node("n1", nil))
-		refusals := 3
+		var tries atomic.Int64
 		c.ours.PrependReactor("create", "nodelocalstorages", func(clienttesting.Action) (bool, runtime.Object, error) {
-			refusals--
-			return refusals >= 0, nil, errors.New("refused")
+			return tries.Add(1) <= 3, nil, errors.New("refused")
 		})
 		if _, err := c.ours.CsiV1alpha1().NodeLocalStorageInitConfigs().Create(t.Context(), initConfig(), metav1.CreateOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		settle()
-		for refusals >= 0 {
+		for tries.Load() <= 3 {
 			settle()
 		}
 		c.wantGroup("n1", "global")
