@@ -4,6 +4,8 @@ package blockdev
 
 import (
 	"context"
+	"encoding/binary"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -171,9 +173,32 @@ func TestSwapIsSeen(t *testing.T) {
 	}
 }
 
+// partition writes a partition table of the oldest kind, with partitions of 20 MiB.
+func partition(t *testing.T, disk string, count int) {
+	t.Helper()
+	const sectors = 20 << 20 / 512
+	table := make([]byte, 512)
+	for i := range count {
+		entry := table[446+16*i:]
+		entry[4] = 0x83 // Linux
+		binary.LittleEndian.PutUint32(entry[8:], uint32((i+1)*sectors))
+		binary.LittleEndian.PutUint32(entry[12:], sectors)
+	}
+	copy(table[510:], "\x55\xaa")
+	file, err := os.OpenFile(disk, os.O_WRONLY|os.O_SYNC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = file.Write(table)
+	if err := errors.Join(err, file.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestPartitionsAreSeen(t *testing.T) {
 	l := newLab(t)
-	l.run("parted", "--script", l.disk, "mklabel", "gpt", "mkpart", "one", "1MiB", "20MiB", "mkpart", "two", "20MiB", "40MiB")
+	partition(t, l.disk, 2)
+	l.run("blockdev", "--rereadpt", l.disk)
 	defer func() {
 		l.run("wipefs", "--all", "--force", "--quiet", l.disk)
 		l.wantReasons(l.disk, HasPartitions) // the kernel knows them until it looks again

@@ -4,6 +4,8 @@ package lvmtest
 
 import (
 	"context"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -99,17 +101,37 @@ func TestANewVolumeShowsNoFileSystemOfAnOldOne(t *testing.T) {
 	}
 }
 
+// partition writes a partition table of the oldest kind, with one partition of 20 MiB.
+func partition(t *testing.T, disk string) {
+	t.Helper()
+	const sectors = 20 << 20 / 512
+	table := make([]byte, 512)
+	entry := table[446:]
+	entry[4] = 0x83 // Linux
+	binary.LittleEndian.PutUint32(entry[8:], sectors)
+	binary.LittleEndian.PutUint32(entry[12:], sectors)
+	copy(table[510:], "\x55\xaa")
+	file, err := os.OpenFile(disk, os.O_WRONLY|os.O_SYNC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = file.Write(table)
+	if err := errors.Join(err, file.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestADeviceThatIsNotBlankJoinsNoGroup(t *testing.T) {
 	disk := disks(t, 2)
 	host := lvm.New(hostexec.OnHost("/"))
-	for name, spoil := range map[string][]string{
-		"ext4":       {"mkfs.ext4", "-q", "-F", disk[0]},
-		"swap":       {"mkswap", disk[0]},
-		"partitions": {"parted", "--script", disk[0], "mklabel", "gpt", "mkpart", "one", "1MiB", "10MiB"},
+	for name, spoil := range map[string]func(t *testing.T){
+		"ext4":       func(t *testing.T) { run(t, "mkfs.ext4", "-q", "-F", disk[0]) },
+		"swap":       func(t *testing.T) { run(t, "mkswap", disk[0]) },
+		"partitions": func(t *testing.T) { partition(t, disk[0]) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			run(t, "wipefs", "--all", "--quiet", disk[0], disk[1])
-			run(t, spoil[0], spoil[1:]...)
+			spoil(t)
 			afterwards(t, "wipefs", "--all", "--force", "--quiet", disk[0], disk[1])
 			before := run(t, "wipefs", "--noheadings", disk[0])
 			wantError(t, host.CreateGroup(t.Context(), "never", []string{disk[1], disk[0]}), lvm.ErrNotBlank)

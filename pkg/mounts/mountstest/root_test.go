@@ -4,6 +4,7 @@ package mountstest
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"os"
 	"strings"
@@ -86,14 +87,32 @@ func TestTheRealThingPassesTheExamination(t *testing.T) {
 	}
 }
 
+// partition writes a partition table of the oldest kind, with one partition of 20 MiB.
+func partition(t *testing.T, disk string) {
+	t.Helper()
+	const sectors = 20 << 20 / 512
+	table := make([]byte, 512)
+	entry := table[446:]
+	entry[4] = 0x83 // Linux
+	binary.LittleEndian.PutUint32(entry[8:], sectors)
+	binary.LittleEndian.PutUint32(entry[12:], sectors)
+	copy(table[510:], "\x55\xaa")
+	file, err := os.OpenFile(disk, os.O_WRONLY|os.O_SYNC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = file.Write(table)
+	if err := errors.Join(err, file.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestEveryKindOfOldDataIsSeenAndKept(t *testing.T) {
 	s := subject(t, "ext4")
 	device := s.Devices[0]
 	for want, make := range map[string][]string{
 		"swap":        {"mkswap", device},
 		"LVM2_member": {"lvm", "pvcreate", device},
-		"gpt":         {"parted", "--script", device, "mklabel", "gpt"},
-		"dos":         {"parted", "--script", device, "mklabel", "msdos"},
 		"ext2":        {"mke2fs", "-q", "-t", "ext2", device},
 	} {
 		run(t, "wipefs", "--all", "--quiet", device)
@@ -102,6 +121,10 @@ func TestEveryKindOfOldDataIsSeenAndKept(t *testing.T) {
 		wantError(t, s.Format(t.Context(), device, "ext4"), mounts.ErrNotBlank)
 		s.wantSignature(t, device, want)
 	}
+	run(t, "wipefs", "--all", "--quiet", device)
+	partition(t, device)
+	s.wantSignature(t, device, "dos")
+	wantError(t, s.Format(t.Context(), device, "ext4"), mounts.ErrNotBlank)
 }
 
 func TestABindCostsNoProcessAndNeitherDoesUnmounting(t *testing.T) {
