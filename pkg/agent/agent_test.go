@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -53,15 +54,30 @@ type station struct {
 
 // fakeDevices is the block layer of a node. A device exists when its file does.
 type fakeDevices struct {
-	root       string
+	root string
+
+	mu         sync.Mutex // guards the fields below
 	list       []blockdev.Device
 	signatures map[string]string // by path: what a program would recognise there
 	err        error
 }
 
-func (f *fakeDevices) Devices(context.Context) ([]blockdev.Device, error) { return f.list, f.err }
+func (f *fakeDevices) Devices(context.Context) ([]blockdev.Device, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.list), f.err
+}
+
+// change does what something else on the node would do to the devices.
+func (f *fakeDevices) change(how func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	how()
+}
 
 func (f *fakeDevices) Inspect(_ context.Context, path string) (blockdev.Evidence, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	_, err := os.Stat(filepath.Join(f.root, path))
 	evidence := blockdev.Evidence{Path: path, Exists: err == nil, IsBlock: true, Type: "disk", Size: diskSize}
 	if signature := f.signatures[path]; signature != "" {
@@ -101,7 +117,9 @@ func (s *station) plug(path string) {
 	s.t.Helper()
 	s.fake.AddDisk(path, diskSize)
 	s.file(path, "")
-	s.block.list = append(s.block.list, blockdev.Device{Path: path, Type: "disk", Size: diskSize})
+	s.block.change(func() {
+		s.block.list = append(s.block.list, blockdev.Device{Path: path, Type: "disk", Size: diskSize})
+	})
 }
 
 // start runs the agent until the test ends or stop is called.
@@ -397,7 +415,7 @@ func TestADeviceAddedToTheListExtendsTheGroup(t *testing.T) {
 func TestADeviceWithDataIsLeftAloneAndToldOnce(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newStation(t, "/dev/vdc")
-		s.block.signatures["/dev/vdc"] = "ext4"
+		s.block.change(func() { s.block.signatures["/dev/vdc"] = "ext4" })
 		s.fake.Before = func(command string) error {
 			t.Errorf("ran %s", command)
 			return errors.New("refused")
@@ -410,7 +428,7 @@ func TestADeviceWithDataIsLeftAloneAndToldOnce(t *testing.T) {
 		s.wantEvents()
 
 		s.fake.Before = nil
-		delete(s.block.signatures, "/dev/vdc")
+		s.block.change(func() { delete(s.block.signatures, "/dev/vdc") })
 		s.agent.Changed()
 		s.pass(time.Second)
 		s.wantCondition("GroupsReady", "True AsSpecified")
@@ -602,7 +620,7 @@ func TestALookThatFailsIsReportedAndSpaced(t *testing.T) {
 		s.start()
 		s.processes.Store(0)
 		before := s.status()
-		s.block.err = errors.New("lsblk is gone")
+		s.block.change(func() { s.block.err = errors.New("lsblk is gone") })
 		s.agent.Changed()
 		s.pass(time.Second)
 		s.wantCondition("Looked", "False LookFailed")
@@ -620,7 +638,7 @@ func TestALookThatFailsIsReportedAndSpaced(t *testing.T) {
 		if got := s.processes.Load(); got > 20 {
 			t.Errorf("%d LVM processes in ten minutes of failing", got)
 		}
-		s.block.err = nil
+		s.block.change(func() { s.block.err = nil })
 		s.agent.Changed()
 		s.pass(2 * time.Minute)
 		s.wantCondition("Looked", "True Seen")
