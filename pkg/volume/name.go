@@ -10,10 +10,11 @@ import (
 
 // The longest names. The device-mapper name of a volume is "group-volume" with
 // every hyphen of either doubled, and has at most 127 bytes (lvm(8), VALID
-// NAMES). An LV name of at most 64 bytes leaves room for a group with hyphens.
+// NAMES). A volume that takes at most 72 of them, hyphens doubled, leaves 54 to
+// its group.
 const (
 	maxGroup  = 127
-	maxVolume = 64
+	maxVolume = 72
 )
 
 // lvmWord is what lvm(8) calls a valid name.
@@ -59,7 +60,7 @@ func NameOf(id string) string {
 // spelt reports whether LVM accepts name for a logical volume and leaves room
 // for the group in the device-mapper name.
 func spelt(name string) bool {
-	if len(name)+strings.Count(name, "-") > maxVolume+8 || !lvmWord.MatchString(name) || name == "." || name == ".." {
+	if len(name)+strings.Count(name, "-") > maxVolume || !lvmWord.MatchString(name) || name == "." || name == ".." {
 		return false
 	}
 	for _, prefix := range reservedPrefixes {
