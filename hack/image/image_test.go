@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"debug/elf"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -246,9 +247,7 @@ func files(t *testing.T, image v1.Image) map[string]string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for name, text := range entries(t, content) {
-			all[name] = text
-		}
+		maps.Copy(all, entries(t, content))
 	}
 	return all
 }
