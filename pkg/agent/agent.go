@@ -60,7 +60,7 @@ func (o Options) Validate() error {
 // Events on the node are answered when none came for quiet, and at the latest
 // after most: the report is due within a second, and the look takes its time too.
 const (
-	quiet = 100 * time.Millisecond
+	quiet = 50 * time.Millisecond
 	most  = 400 * time.Millisecond
 	// A device that is listed and missing may only lack its symbolic link yet,
 	// which udev makes a while after the kernel's event.
@@ -166,13 +166,14 @@ func (a *Agent) Run(ctx context.Context) error {
 }
 
 // Watch tells the agent of events on the node until ctx ends: of the kernel's
-// about block devices, and of LVM's changes to its metadata. An event source that
+// about block devices and mounts, and of LVM's changes to its metadata. An event source that
 // fails is tried again; what it missed is seen by a look then.
 func (a *Agent) Watch(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	for name, watch := range map[string]func(context.Context) error{
 		"kernel":   a.watchKernel,
+		"mounts":   func(ctx context.Context) error { return watchMounts(ctx, a.options.HostRoot, a.Changed) },
 		"metadata": func(ctx context.Context) error { return watchMetadata(ctx, a.options.HostRoot, a.Changed) },
 	} {
 		wg.Go(func() { a.keepWatching(ctx, name, watch) })

@@ -77,7 +77,7 @@ func TestPace(t *testing.T) {
 		"a storm is due when the first is oldest": {events: []int{50, 60, 400, 440}, want: 450},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := pace{quiet: quiet, most: most}
+			p := pace{quiet: 100 * time.Millisecond, most: 400 * time.Millisecond}
 			for _, ms := range test.events {
 				p.event(at(ms))
 			}

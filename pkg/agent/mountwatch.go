@@ -1,0 +1,94 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"reflect"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/open-local/open-local/pkg/mounts"
+)
+
+// mountPause is how long mounts are left alone after they were read: pods come and
+// go in crowds, and none of their mounts is reported.
+const mountPause = 200 * time.Millisecond
+
+// watchMounts calls changed when the file systems worth reporting are others, until
+// ctx ends. The kernel says when anything is mounted or unmounted, by making the
+// file of the host's first process ready for poll(2).
+func watchMounts(ctx context.Context, root string, changed func()) error {
+	file, err := os.Open(filepath.Join(root, "proc/1/mountinfo"))
+	if err != nil {
+		return fmt.Errorf("watching the host's mounts: %w", err)
+	}
+	defer func() { _ = file.Close() }()
+	ended, end, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("watching the host's mounts: %w", err)
+	}
+	defer func() { _ = ended.Close() }()
+	stop := context.AfterFunc(ctx, func() { _ = end.Close() })
+	defer func() {
+		if stop() {
+			_ = end.Close()
+		}
+	}()
+
+	var before []mounts.Mount
+	for first := true; ; first = false {
+		now, err := readMounts(file)
+		if err != nil {
+			return err
+		}
+		if !first && !reflect.DeepEqual(before, now) {
+			changed()
+		}
+		before = now
+		select {
+		case <-ctx.Done():
+		case <-time.After(mountPause):
+		}
+		if err := pollMounts(int(file.Fd()), int(ended.Fd())); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+	}
+}
+
+// readMounts reads the whole file from its beginning.
+func readMounts(file *os.File) ([]mounts.Mount, error) {
+	content, err := io.ReadAll(io.NewSectionReader(file, 0, math.MaxInt64))
+	if err != nil {
+		return nil, fmt.Errorf("reading the host's mounts: %w", err)
+	}
+	all, err := mounts.ParseMountinfo(content)
+	if err != nil {
+		return nil, fmt.Errorf("reading the host's mounts: %w", err)
+	}
+	return storageMounts(all), nil
+}
+
+// pollMounts waits until something was mounted or unmounted, or ended was closed at
+// its other end.
+func pollMounts(mountinfo, ended int) error {
+	for {
+		waiting := []unix.PollFd{{Fd: int32(mountinfo), Events: unix.POLLPRI}, {Fd: int32(ended), Events: unix.POLLIN}}
+		_, err := unix.Poll(waiting, -1)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("waiting for the host's mounts: %w", err)
+		}
+		return nil
+	}
+}
