@@ -1,3 +1,5 @@
+//go:build !root
+
 package driver_test
 
 import (
@@ -17,22 +19,6 @@ import (
 	"github.com/open-local/open-local/pkg/provision"
 	"github.com/open-local/open-local/pkg/volume"
 )
-
-// reserver is a scheduler that always gives the same answer.
-type reserver struct {
-	group string
-	err   error
-	asked []driver.Reservation
-}
-
-func (r *reserver) Reserve(_ context.Context, want driver.Reservation) (string, error) {
-	r.asked = append(r.asked, want)
-	return r.group, r.err
-}
-
-func withReserver(r *reserver) func(*driver.ControllerOptions) {
-	return func(o *driver.ControllerOptions) { o.Reserver = r }
-}
 
 func TestCreateVolumeUnderstandsItsRequest(t *testing.T) {
 	for name, test := range map[string]struct {
@@ -318,7 +304,11 @@ func TestASecondCallForTheSameVolumeIsAborted(t *testing.T) {
 		_, err := b.controller.CreateVolume(context.Background(), claim(id, "block", int64(8*mib), nil))
 		first <- err
 	}()
-	<-started
+	select {
+	case <-started:
+	case err := <-first:
+		t.Fatalf("the first call ended before it began to zero: %v", err)
+	}
 	_, err := b.controller.CreateVolume(t.Context(), claim(id, "block", int64(8*mib), nil))
 	wantCode(t, err, codes.Aborted)
 	if _, err := b.controller.CreateVolume(t.Context(), claim("another", "ext4", int64(8*mib), nil)); err != nil {

@@ -1,3 +1,5 @@
+//go:build !root
+
 package driver_test
 
 import (
@@ -7,7 +9,6 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -244,16 +245,4 @@ func (h *fakeHost) Size(path string) (capacity.Bytes, error) {
 func (h *fakeHost) Usage(path string) (devfile.Usage, error) {
 	size, err := h.Size(path)
 	return devfile.Usage{Total: size, Used: size / 4, Available: size - size/4, TotalInodes: 100, UsedInodes: 11, FreeInodes: 89}, err
-}
-
-// paths returns where a pod would have a volume.
-func paths(t testing.TB, id string) (staging, target string) {
-	t.Helper()
-	dir := t.TempDir()
-	for _, name := range []string{"staging", "pods"} {
-		if err := os.Mkdir(filepath.Join(dir, name), 0o750); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return filepath.Join(dir, "staging"), filepath.Join(dir, "pods", id)
 }

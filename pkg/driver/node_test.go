@@ -1,3 +1,5 @@
+//go:build !root
+
 package driver_test
 
 import (
@@ -9,17 +11,11 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/lvm"
 	"github.com/open-local/open-local/pkg/provision"
 	"github.com/open-local/open-local/pkg/volume"
-)
-
-const (
-	mib = capacity.MiB
-	id  = "local-0f6d4a43-2f39-4a0c-8f5f-6c6d1a1f0c11"
 )
 
 // bed is a rig over a fake host with one group, and the clients of its services.
@@ -75,19 +71,6 @@ func (b *bed) publish(t *testing.T, fsType string) {
 	t.Helper()
 	if _, err := b.node.NodePublishVolume(t.Context(), b.publishRequest(fsType)); err != nil {
 		t.Fatal(err)
-	}
-}
-
-func wantCode(t *testing.T, err error, want codes.Code, words ...string) {
-	t.Helper()
-	if status.Code(err) != want {
-		t.Errorf("got %v, want code %s", err, want)
-		return
-	}
-	for _, word := range words {
-		if !strings.Contains(err.Error(), word) {
-			t.Errorf("%q does not say %q", err, word)
-		}
 	}
 }
 

@@ -4,14 +4,18 @@ import (
 	"context"
 	"maps"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
@@ -19,6 +23,7 @@ import (
 
 	"github.com/open-local/open-local/apis/storage/v1alpha1"
 	"github.com/open-local/open-local/pkg/allocator"
+	"github.com/open-local/open-local/pkg/capacity"
 	nlsfake "github.com/open-local/open-local/pkg/client/clientset/versioned/fake"
 	"github.com/open-local/open-local/pkg/directory"
 	"github.com/open-local/open-local/pkg/driver"
@@ -30,7 +35,11 @@ import (
 	"github.com/open-local/open-local/pkg/volume"
 )
 
-const nodeName = "node-1"
+const (
+	nodeName = "node-1"
+	id       = "local-0f6d4a43-2f39-4a0c-8f5f-6c6d1a1f0c11"
+	mib      = capacity.MiB
+)
 
 // parts are what a node consists of, fake or real.
 type parts struct {
@@ -204,4 +213,45 @@ func claim(id, fsType string, size int64, parameters map[string]string) *csi.Cre
 			Preferred: []*csi.Topology{{Segments: map[string]string{volume.TopologyKey: nodeName}}},
 		},
 	}
+}
+
+// reserver is a scheduler that always gives the same answer.
+type reserver struct {
+	group string
+	err   error
+	asked []driver.Reservation
+}
+
+func (r *reserver) Reserve(_ context.Context, want driver.Reservation) (string, error) {
+	r.asked = append(r.asked, want)
+	return r.group, r.err
+}
+
+func withReserver(r *reserver) func(*driver.ControllerOptions) {
+	return func(o *driver.ControllerOptions) { o.Reserver = r }
+}
+
+func wantCode(t *testing.T, err error, want codes.Code, words ...string) {
+	t.Helper()
+	if status.Code(err) != want {
+		t.Errorf("got %v, want code %s", err, want)
+		return
+	}
+	for _, word := range words {
+		if !strings.Contains(err.Error(), word) {
+			t.Errorf("%q does not say %q", err, word)
+		}
+	}
+}
+
+// paths returns where a pod would have a volume.
+func paths(t testing.TB, id string) (staging, target string) {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range []string{"staging", "pods"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o750); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return filepath.Join(dir, "staging"), filepath.Join(dir, "pods", id)
 }

@@ -1,38 +1,12 @@
+//go:build !root
+
 package driver_test
 
 import (
-	"path/filepath"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
-	"github.com/kubernetes-csi/csi-test/v5/pkg/sanity"
-	"github.com/onsi/ginkgo/v2"
-	"github.com/onsi/ginkgo/v2/types"
-	"github.com/onsi/gomega"
 
 	"github.com/open-local/open-local/pkg/capacity"
 )
-
-// leftOut are the reasons for which the conformance suite leaves cases out, twice
-// as often as it has such cases. Each is something that the driver does not say it
-// can do; the one without a reason is disabled in the suite itself.
-var leftOut = map[string]int{
-	"": 2,
-	"Controller Publish, UnpublishVolume not supported": 4,
-	"ControllerPublishVolume not supported":             14,
-	"ControllerUnpublishVolume not supported":           2,
-	"ControllerExpandVolume not supported":              6,
-	"ControllerModifyVolume not supported":              12,
-	"Modify volume not supported":                       2,
-	"Modify Volume not supported":                       2,
-	"Snapshot not supported":                            4,
-	"CreateSnapshot not supported":                      10,
-	"DeleteSnapshot not supported":                      6,
-	"ListSnapshots not supported":                       14,
-	"GroupControllerService not supported":              12,
-	"NodeExpandVolume not supported":                    8,
-	"Volume Cloning not supported":                      4,
-}
 
 func TestConformance(t *testing.T) {
 	host, p := newFakeHost(t, map[string]capacity.Bytes{"pool-a": 2 * capacity.GiB, "pool-b": 4 * capacity.GiB})
@@ -44,46 +18,5 @@ func TestConformance(t *testing.T) {
 	}
 	if len(host.mounted) > 0 {
 		t.Errorf("mounts are left: %v", host.mounted)
-	}
-}
-
-// conform runs the conformance suite of CSI, once with file systems and once with
-// block devices.
-func conform(t *testing.T, r *rig, size capacity.Bytes) {
-	t.Helper()
-	for _, access := range []string{"mount", "block"} {
-		config := sanity.NewTestConfig()
-		config.Address = "unix://" + r.socket
-		config.TargetPath = filepath.Join(t.TempDir(), "target")
-		config.StagingPath = filepath.Join(t.TempDir(), "staging")
-		config.TestVolumeSize = int64(size)
-		config.TestVolumeParameters = map[string]string{"volumeType": "LVM"}
-		config.TestVolumeAccessType = access
-		config.IdempotentCount = 3
-		suite := sanity.GinkgoTest(&config)
-		t.Cleanup(suite.Finalize)
-	}
-	passed, skipped := 0, map[string]int{}
-	ginkgo.ReportAfterSuite("what was left out", func(report ginkgo.Report) {
-		for _, spec := range report.SpecReports.WithLeafNodeType(types.NodeTypeIt) {
-			switch spec.State {
-			case types.SpecStatePassed:
-				passed++
-			case types.SpecStateSkipped, types.SpecStatePending:
-				skipped[spec.Failure.Message]++
-			}
-		}
-	})
-	gomega.RegisterFailHandler(ginkgo.Fail)
-	suite, reporter := ginkgo.GinkgoConfiguration()
-	reporter.Succinct = true
-	ginkgo.RunSpecs(t, "CSI conformance", suite, reporter)
-
-	t.Logf("conformance: %d cases passed, left out are %v", passed, skipped)
-	if diff := cmp.Diff(leftOut, skipped); diff != "" {
-		t.Errorf("left out (-want +got):\n%s", diff)
-	}
-	if passed < 82 {
-		t.Errorf("only %d cases passed", passed)
 	}
 }
