@@ -184,14 +184,7 @@ func follow(ctx context.Context, stream net.Conn, command wire.Command, streams 
 	if err := conn.WriteJSON(wire.Start, command); err != nil {
 		return 0, fmt.Errorf("running %s: %w", strings.Join(command.Argv, " "), err)
 	}
-	go func() {
-		if streams.Stdin != nil {
-			if _, err := io.Copy(conn.Output(wire.Stdin), streams.Stdin); err != nil {
-				return // the command ended first, or Receive will tell
-			}
-		}
-		_ = conn.Write(wire.Stdin, nil)
-	}()
+	go func() { _ = conn.SendInput(streams.Stdin) }() // what fails there, Receive tells
 	result, err := conn.Receive(streams.Stdout, streams.Stderr)
 	switch {
 	case ctx.Err() != nil:

@@ -94,17 +94,8 @@ func follow(conn *wire.Conn, streams Streams) (wire.Result, error) {
 	if err := conn.AwaitReady(); err != nil {
 		return wire.Result{}, err
 	}
-	go sendInput(conn, streams.Stdin)
+	go func() { _ = conn.SendInput(streams.Stdin) }() // the machine may be gone: then Receive tells
 	return conn.Receive(streams.Stdout, streams.Stderr)
-}
-
-func sendInput(conn *wire.Conn, stdin io.Reader) {
-	if stdin != nil {
-		if _, err := io.Copy(conn.Output(wire.Stdin), stdin); err != nil {
-			return
-		}
-	}
-	_ = conn.Write(wire.Stdin, nil) // the machine may be gone: then Receive tells
 }
 
 // Tail returns the last lines of a file, as far as there are any.

@@ -4,6 +4,7 @@ package vm
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"os"
 	"path/filepath"
@@ -23,6 +24,7 @@ func inMachine(t *testing.T, options Options, script string) (code int, stdout, 
 	}
 	var out, errors bytes.Buffer
 	options.Stdout, options.Stderr, options.Memory = &out, &errors, 1<<30
+	options.Timeout = cmp.Or(options.Timeout, 3*time.Minute)
 	code, err = Run(t.Context(), []string{"sh", "-ec", script}, options)
 	return code, out.String(), errors.String(), err
 }

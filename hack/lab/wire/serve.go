@@ -65,6 +65,9 @@ func feed(c *Conn, cmd *exec.Cmd, stdin io.WriteCloser) {
 			stdin.Close()
 		case kind == Stdin:
 			_, _ = stdin.Write(payload) // a command need not read its input
+			if c.Write(Taken, nil) != nil {
+				return
+			}
 		case kind == Signal && len(payload) == 1:
 			_ = syscall.Kill(-cmd.Process.Pid, syscall.Signal(payload[0]))
 		}

@@ -24,6 +24,7 @@ const (
 	Stdin                  // bytes for the command; an empty one ends its input
 	Signal                 // one byte: the signal's number
 	Start                  // a Command, the first frame of a request; without payload: ready for input
+	Taken                  // the command has taken the last Stdin frame
 )
 
 // maxPayload bounds a frame, so that line noise is an error and not a huge
@@ -50,10 +51,17 @@ type Conn struct {
 	r  io.Reader
 	mu sync.Mutex // guards w, so that frames do not mix
 	w  io.Writer
+
+	taken chan struct{} // holds a token when input may be sent
+	ended chan struct{} // closed when Receive returns
 }
 
 // New returns a Conn over the two directions of a stream.
-func New(r io.Reader, w io.Writer) *Conn { return &Conn{r: r, w: w} }
+func New(r io.Reader, w io.Writer) *Conn {
+	c := &Conn{r: r, w: w, taken: make(chan struct{}, 1), ended: make(chan struct{})}
+	c.taken <- struct{}{}
+	return c
+}
 
 // Write sends one frame, cutting long payloads into several.
 func (c *Conn) Write(kind Kind, payload []byte) error {
@@ -89,7 +97,7 @@ func (c *Conn) Read() (Kind, []byte, error) {
 		return 0, nil, err
 	}
 	kind, size := Kind(head[0]), binary.BigEndian.Uint32(head[1:])
-	if kind < Stdout || kind > Start || size > maxPayload {
+	if kind < Stdout || kind > Taken || size > maxPayload {
 		return 0, nil, fmt.Errorf("frame of kind %d and size %d: not our protocol", kind, size)
 	}
 	payload := make([]byte, size)
@@ -132,8 +140,40 @@ func (c *Conn) AwaitReady() error {
 	return nil
 }
 
-// Receive copies a command's outputs until its result comes.
+// inputPart is how much input is under way at a time. A serial line into a
+// User-Mode Linux kernel loses its way when more comes than a terminal holds,
+// which is 4096 bytes.
+const inputPart = 2048
+
+// SendInput sends what r gives as the command's input, and its end. r nil is an
+// empty input. It returns when all is sent or the command ended, which is not an
+// error: a command need not read its input. Receive must run at the same time.
+func (c *Conn) SendInput(r io.Reader) error {
+	for part := make([]byte, inputPart); r != nil; {
+		n, err := r.Read(part)
+		if n > 0 {
+			select {
+			case <-c.taken:
+			case <-c.ended:
+				return nil
+			}
+			if err := c.Write(Stdin, part[:n]); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("reading input: %w", err)
+		}
+	}
+	return c.Write(Stdin, nil)
+}
+
+// Receive copies a command's outputs until its result comes. It is called once.
 func (c *Conn) Receive(stdout, stderr io.Writer) (Result, error) {
+	defer close(c.ended)
 	for {
 		kind, payload, err := c.Read()
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
@@ -147,6 +187,11 @@ func (c *Conn) Receive(stdout, stderr io.Writer) (Result, error) {
 			_, err = stdout.Write(payload)
 		case Stderr:
 			_, err = stderr.Write(payload)
+		case Taken:
+			select {
+			case c.taken <- struct{}{}:
+			default: // more were taken than were sent: not our concern
+			}
 		case Exit:
 			var result Result
 			if err := json.Unmarshal(payload, &result); err != nil {

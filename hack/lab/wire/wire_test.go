@@ -84,10 +84,7 @@ func dialogue(t *testing.T, command Command, stdin string) (Result, string, stri
 	if err := client.WriteJSON(Start, command); err != nil {
 		t.Fatal(err)
 	}
-	go func() {
-		_ = client.Write(Stdin, []byte(stdin))
-		_ = client.Write(Stdin, nil)
-	}()
+	go func() { _ = client.SendInput(strings.NewReader(stdin)) }()
 	var stdout, stderr bytes.Buffer
 	result, err := client.Receive(&stdout, &stderr)
 	if err != nil {
@@ -107,6 +104,8 @@ func TestACommandRuns(t *testing.T) {
 		"its exit code arrives":                          {command: shell("exit 7"), want: Result{Code: 7}},
 		"its end by a signal arrives":                    {command: shell("kill -9 $$"), want: Result{Code: 137}},
 		"its input arrives and ends":                     {command: Command{Argv: []string{"cat"}}, stdin: "in", stdout: "in"},
+		"input longer than any buffer arrives":           {command: shell("cat; echo; cat /dev/null >&2"), stdin: strings.Repeat("long", 1<<17), stdout: strings.Repeat("long", 1<<17) + "\n"},
+		"input that it does not read is no trouble":      {command: shell("exec <&-; echo done"), stdin: strings.Repeat("long", 1<<17), stdout: "done\n"},
 		"its environment arrives":                        {command: Command{Argv: []string{"sh", "-c", "echo $A"}, Env: []string{"A=b", "PATH=/bin:/usr/bin"}}, stdout: "b\n"},
 		"its directory arrives":                          {command: Command{Argv: []string{"pwd"}, Dir: "/"}, stdout: "/\n"},
 		"a child that it leaves behind does not hold it": {command: shell("sleep 60 & echo done"), stdout: "done\n"},
