@@ -122,7 +122,7 @@ func (s *Scheduler) decide(pod string, claims []volume.Claim, names []string, w 
 			refused = append(refused, refusal{view.Name, err})
 			continue
 		}
-		w.offers = append(w.offers, offer(view.Name, w.spots[first:]))
+		w.offers = append(w.offers, view.Offer(w.spots[first:]))
 	}
 	gone := s.ledger.Hold(pod, claims, w.offers, s.soon())
 	fit = make([]string, 0, len(w.offers))

@@ -2,17 +2,11 @@ package extender
 
 import (
 	"encoding/json"
-	"io"
 	"net/http"
-	"slices"
 	"strconv"
 
 	extenderv1 "k8s.io/kube-scheduler/extender/v1"
 )
-
-func decode(body io.Reader, into any) error {
-	return json.NewDecoder(body).Decode(into)
-}
 
 // encodeFilter writes the result of Filter. The scheduler's encoding/json reads it; it
 // is written by hand because thousands of names take several times as long otherwise.
@@ -92,9 +86,10 @@ func encodeScores(scores *extenderv1.HostPriorityList, err error) (int, []byte) 
 
 // appendString writes text as JSON. Names of nodes need no escaping.
 func appendString(b []byte, text string) []byte {
-	plain := func(r byte) bool { return r >= ' ' && r < 0x7f && r != '"' && r != '\\' }
-	if slices.ContainsFunc([]byte(text), func(r byte) bool { return !plain(r) }) {
-		return append(b, quoted(text)...)
+	for i := range len(text) {
+		if c := text[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
+			return append(b, quoted(text)...)
+		}
 	}
 	return append(append(append(b, '"'), text...), '"')
 }

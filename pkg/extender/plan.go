@@ -57,8 +57,11 @@ func (p *plan) place(view *ledger.View, into []capacity.Spot) ([]capacity.Spot, 
 	if !view.Reported {
 		return into, errNoReport
 	}
-	part, some := p.parts[view.Name]
-	if !some {
+	var part *part
+	if len(p.parts) > 0 {
+		part = p.parts[view.Name]
+	}
+	if part == nil {
 		return p.whole.Place(view.Node, into)
 	}
 	found, err := part.planner.Place(view.Node, nil)

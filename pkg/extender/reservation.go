@@ -10,7 +10,6 @@ import (
 	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
-	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/extender/reserve"
 	"github.com/open-local/open-local/pkg/ledger"
 	"github.com/open-local/open-local/pkg/volume"
@@ -128,13 +127,9 @@ func (s *Scheduler) promise(pvc *corev1.PersistentVolumeClaim, class *storagev1.
 		if err != nil {
 			return err
 		}
-		if s.ledger.Promise(pod, claims, offer(node, spots), s.late()) {
+		if s.ledger.Promise(pod, claims, views.Nodes[0].Offer(spots), s.late()) {
 			return nil
 		}
 	}
 	return errChanged
-}
-
-func offer(node string, spots []capacity.Spot) ledger.Offer {
-	return ledger.Offer{Node: node, Spots: spots}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/klog/v2"
+	extenderv1 "k8s.io/kube-scheduler/extender/v1"
 
 	"github.com/open-local/open-local/pkg/extender/reserve"
 	"github.com/open-local/open-local/pkg/metrics"
@@ -98,20 +99,20 @@ func (s *Scheduler) Handler(ctx context.Context, registry *prometheus.Registry) 
 
 // verb adapts a scheduler verb to gin. The scheduler shows a user what stands in a
 // result's Error and drops the body of a failed request, so encode gets the error too.
-func verb[In, Out any](
+func verb[Out any](
 	ctx context.Context, s *Scheduler, name string,
-	decide func(context.Context, *In) (*Out, error), encode func(*Out, error) (int, []byte),
+	decide func(context.Context, *extenderv1.ExtenderArgs) (*Out, error), encode func(*Out, error) (int, []byte),
 ) gin.HandlerFunc {
 	log := klog.FromContext(ctx).WithValues("verb", name)
 	return func(c *gin.Context) {
 		begun := time.Now()
-		var in In
+		var args extenderv1.ExtenderArgs
 		body := http.MaxBytesReader(c.Writer, c.Request.Body, maxRequest)
-		if err := decode(body, &in); err != nil {
+		if err := decodeArgs(body, c.Request.ContentLength, &args); err != nil {
 			c.String(http.StatusBadRequest, "decoding the request: %v", err)
 			return
 		}
-		out, err := decide(klog.NewContext(c.Request.Context(), log), &in)
+		out, err := decide(klog.NewContext(c.Request.Context(), log), &args)
 		status, answer := encode(out, err)
 		c.Data(status, "application/json", answer)
 		took := time.Since(begun)

@@ -36,6 +36,20 @@ func (ref heldAt) spots() []groupID {
 type Offer struct {
 	Node  string
 	Spots []capacity.Spot
+
+	node *node // as it was seen, which saves looking for it
+}
+
+// offered returns the node of the offer if it has reported, or nil.
+func (l *Ledger) offered(o *Offer) *node {
+	n := o.node
+	if n == nil || n.dropped {
+		n = l.nodes[o.Node]
+	}
+	if n == nil || !n.reported {
+		return nil
+	}
+	return n
 }
 
 // Hold keeps room for the claims of the pod on all nodes offered, until then, in
@@ -58,8 +72,8 @@ func (l *Ledger) Hold(pod string, claims []volume.Claim, offers []Offer, until t
 	}
 	counted := l.countedAnywhere(claims)
 	for i := range offers {
-		n, known := l.nodes[offers[i].Node]
-		if !known || !n.reported || !h.enter(n, offers[i].Spots, counted) {
+		n := l.offered(&offers[i])
+		if n == nil || !h.enter(n, offers[i].Spots, counted) {
 			refused = append(refused, i)
 		}
 	}
@@ -90,11 +104,9 @@ func (l *Ledger) countedAnywhere(claims []volume.Claim) []bool {
 func (h *hold) enter(n *node, spots []capacity.Spot, counted []bool) bool {
 	first, fits := len(h.groups), true
 	for i := range h.claims {
-		if counted[i] {
-			if _, here := n.volumes[h.claims[i].Volume]; here {
-				h.groups = append(h.groups, noGroup)
-				continue
-			}
+		if counted[i] && n.counts(h.claims[i].Volume) {
+			h.groups = append(h.groups, noGroup)
+			continue
 		}
 		g := n.byName(spots[i].Group)
 		if g == nil {
@@ -138,16 +150,15 @@ func (n *node) settle() {
 	}
 }
 
-// weigh adds (sign 1) or takes off (-1) what the hold counts on n.
-func (l *Ledger) weigh(ref heldAt, n *node, sign capacity.Bytes) {
+// weigh adds (sign 1) or takes off (-1) what the hold counts on n. Counted tells which
+// of its claims any node counts.
+func (ref heldAt) weigh(n *node, counted []bool, sign capacity.Bytes) {
 	for i, id := range ref.spots() {
 		g := n.byID(id)
-		if g == nil {
+		if g == nil || (counted[i] && n.counts(ref.claims[i].Volume)) {
 			continue
 		}
-		if !n.counts(ref.claims[i].Volume) {
-			g.held += sign * cost(&ref.claims[i], g)
-		}
+		g.held += sign * cost(&ref.claims[i], g)
 	}
 }
 
@@ -163,18 +174,19 @@ func (l *Ledger) release(h *hold) {
 	if h == nil {
 		return
 	}
+	counted := l.countedAnywhere(h.claims)
 	for _, n := range h.nodes {
-		l.leave(h, n)
+		l.leave(h, n, counted)
 	}
 	delete(l.holds, h.pod)
 	l.ring()
 }
 
 // leave takes n out of the hold.
-func (l *Ledger) leave(h *hold, n *node) {
+func (l *Ledger) leave(h *hold, n *node, counted []bool) {
 	for i, ref := range n.holds {
 		if ref.hold == h {
-			l.weigh(ref, n, -1)
+			ref.weigh(n, counted, -1)
 			n.holds[i] = n.holds[len(n.holds)-1]
 			n.holds[len(n.holds)-1] = heldAt{}
 			n.holds = n.holds[:len(n.holds)-1]
@@ -209,10 +221,11 @@ func (l *Ledger) Narrow(pod string, names []string) {
 		keep[l.nodes[name]] = true
 	}
 	narrowed := &hold{pod: pod, claims: h.claims, until: h.until}
+	counted := l.countedAnywhere(h.claims)
 	for _, n := range h.nodes {
 		ref, _ := h.on(n)
 		spots := ref.spots()
-		l.leave(h, n)
+		l.leave(h, n, counted)
 		if !keep[n] {
 			continue
 		}
@@ -220,7 +233,7 @@ func (l *Ledger) Narrow(pod string, names []string) {
 		narrowed.groups = append(narrowed.groups, spots...)
 		moved := heldAt{hold: narrowed, at: len(narrowed.nodes) - 1}
 		n.holds = append(n.holds, moved)
-		l.weigh(moved, n, 1)
+		moved.weigh(n, counted, 1)
 		n.settle()
 	}
 	delete(l.holds, pod)

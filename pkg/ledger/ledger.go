@@ -153,6 +153,13 @@ type View struct {
 	capacity.Node
 	Reported bool            // false when no agent has reported; nothing can be placed
 	Spots    []capacity.Spot // what the pod holds there, in the order of its Hold; or nil
+
+	node *node
+}
+
+// Offer says that the pod may land on the node, and where its volumes would go.
+func (v *View) Offer(spots []capacity.Spot) Offer {
+	return Offer{Node: v.Name, Spots: spots, node: v.node}
 }
 
 // Views is the working space of View and Held. The zero value is ready, and
@@ -187,6 +194,10 @@ func (l *Ledger) SeeWithoutHolds(names []string, into *Views) {
 
 func (l *Ledger) see(own *hold, names []string, into *Views) {
 	into.Nodes, into.groups, into.spots = into.Nodes[:0], into.groups[:0], into.spots[:0]
+	var counted []bool
+	if own != nil {
+		counted = l.countedAnywhere(own.claims)
+	}
 	for _, name := range names {
 		n, known := l.nodes[name]
 		if !known || !n.reported {
@@ -197,38 +208,40 @@ func (l *Ledger) see(own *hold, names []string, into *Views) {
 		for i := range n.groups {
 			into.groups = append(into.groups, n.groups[i].view)
 		}
-		view := View{Node: capacity.Node{Name: name, Groups: into.groups[first:len(into.groups):len(into.groups)]}, Reported: true}
+		into.Nodes = append(into.Nodes, View{
+			Node:     capacity.Node{Name: n.name, Groups: into.groups[first:len(into.groups):len(into.groups)]},
+			Reported: true,
+			node:     n,
+		})
 		if own != nil {
-			l.giveBack(own, n, &view, into)
+			own.giveBack(n, counted, into)
 		}
-		into.Nodes = append(into.Nodes, view)
 	}
 }
 
-// giveBack puts what the hold has on n back into the view, and lists its spots.
-func (l *Ledger) giveBack(own *hold, n *node, view *View, into *Views) {
-	ref, held := own.on(n)
+// giveBack puts what the hold has on n back into the last view, and lists its spots.
+func (h *hold) giveBack(n *node, counted []bool, into *Views) {
+	ref, held := h.on(n)
 	if !held {
 		return
 	}
-	first := len(into.spots)
+	view, first := &into.Nodes[len(into.Nodes)-1], len(into.spots)
+	for i := range n.groups { // below zero counts as well, until all is given back
+		view.Groups[i].Free = n.groups[i].raw()
+	}
 	for i, id := range ref.spots() {
-		spot := capacity.Spot{}
-		if g := n.byID(id); g != nil && !n.counts(own.claims[i].Volume) {
-			spot = capacity.Spot{Group: g.view.Name, Size: cost(&own.claims[i], g), Layout: own.claims[i].Layout}
+		spot, at := capacity.Spot{}, n.index(id)
+		if at >= 0 && !(counted[i] && n.counts(h.claims[i].Volume)) {
+			g := &view.Groups[at]
+			spot = capacity.Spot{Group: g.Name, Size: cost(&h.claims[i], &n.groups[at]), Layout: h.claims[i].Layout}
+			g.Free += spot.Size
 		}
 		into.spots = append(into.spots, spot)
 	}
-	view.Spots = into.spots[first:len(into.spots):len(into.spots)]
-	for i := range n.groups {
-		raw := n.groups[i].raw()
-		for _, spot := range view.Spots {
-			if spot.Group == n.groups[i].view.Name {
-				raw += spot.Size
-			}
-		}
-		view.Groups[i].Free = max(0, raw)
+	for i := range view.Groups {
+		view.Groups[i].Free = max(0, view.Groups[i].Free)
 	}
+	view.Spots = into.spots[first:len(into.spots):len(into.spots)]
 }
 
 // Changed returns a channel that is closed when something has changed since that

@@ -34,6 +34,7 @@ func (t *interned) id(name string) groupID {
 type node struct {
 	name     string
 	reported bool
+	dropped  bool             // it is no longer among the ledger's nodes
 	version  uint64           // of the report
 	groups   []group          // those managed, by name
 	volumes  map[string]entry // every volume counted here but for holds
@@ -102,6 +103,7 @@ func (l *Ledger) node(name string) *node {
 func (l *Ledger) drop(n *node) {
 	if !n.reported && len(n.volumes) == 0 && len(n.holds) == 0 {
 		delete(l.nodes, n.name)
+		n.dropped = true
 	}
 }
 
@@ -262,7 +264,7 @@ func (l *Ledger) recount(n *node) {
 		}
 	}
 	for _, ref := range n.holds {
-		l.weigh(ref, n, 1)
+		ref.weigh(n, l.countedAnywhere(ref.claims), 1)
 	}
 	for i := range n.groups {
 		n.groups[i].settle()

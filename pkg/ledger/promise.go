@@ -108,8 +108,8 @@ func (l *Ledger) endPromise(name string) {
 func (l *Ledger) Promise(pod string, claims []volume.Claim, offer Offer, until time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n, known := l.nodes[offer.Node]
-	if !known || !n.reported || !l.hasRoom(n, l.holds[pod], claims, offer.Spots) {
+	n := l.offered(&offer)
+	if n == nil || !l.hasRoom(n, l.holds[pod], claims, offer.Spots) {
 		return false
 	}
 	l.release(l.holds[pod])

@@ -1,0 +1,131 @@
+package extender
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	corefake "k8s.io/client-go/kubernetes/fake"
+	extenderv1 "k8s.io/kube-scheduler/extender/v1"
+	clocktesting "k8s.io/utils/clock/testing"
+
+	"github.com/open-local/open-local/apis/storage/v1alpha1"
+	storagefake "github.com/open-local/open-local/pkg/client/clientset/versioned/fake"
+	"github.com/open-local/open-local/pkg/metrics"
+)
+
+// BenchmarkVerbs asks over HTTP and with JSON, as kube-scheduler does, about one pod on
+// all nodes of a cluster.
+func BenchmarkVerbs(b *testing.B) {
+	for _, nodes := range []int{100, 1000, 5000, 10000} {
+		for _, groups := range []int{1, 4} {
+			for _, claims := range []int{1, 4} {
+				url, p, names := benchCluster(b, nodes, groups, claims)
+				body, err := json.Marshal(&extenderv1.ExtenderArgs{Pod: p, NodeNames: &names})
+				if err != nil {
+					b.Fatal(err)
+				}
+				for _, verb := range []string{"predicates", "priorities"} {
+					b.Run(fmt.Sprintf("%s/nodes=%d/groups=%d/claims=%d", verb, nodes, groups, claims), func(b *testing.B) {
+						b.ReportAllocs()
+						for b.Loop() {
+							post(b, url+"/scheduler/"+verb, body, nodes)
+						}
+					})
+				}
+			}
+		}
+	}
+}
+
+// BenchmarkRefusals asks for more than any node has.
+func BenchmarkRefusals(b *testing.B) {
+	url, p, names := benchCluster(b, 5000, 4, 4)
+	p.Name, p.UID = "large", "uid-large"
+	body, err := json.Marshal(&extenderv1.ExtenderArgs{Pod: p, NodeNames: &names})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		post(b, url+"/scheduler/predicates", body, 5000)
+	}
+}
+
+// post sends the body and reads the answer, which names every node.
+func post(b *testing.B, url string, body []byte, nodes int) {
+	b.Helper()
+	response, err := http.Post(url, "application/json", bytes.NewReader(body)) //nolint:noctx // it is the benchmark's whole purpose
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer response.Body.Close()
+	answer, err := io.ReadAll(response.Body)
+	if err != nil || response.StatusCode != http.StatusOK || bytes.Count(answer, []byte(`"node-`)) != nodes {
+		b.Fatalf("answered %d %.200s: %v", response.StatusCode, answer, err)
+	}
+}
+
+// benchCluster is a Scheduler whose caches were filled by hand. The pods "p" and "large"
+// are there with their claims; what is large fits nowhere.
+func benchCluster(b *testing.B, nodes, groups, claims int) (url string, p *corev1.Pod, names []string) {
+	b.Helper()
+	w := &world{clock: clocktesting.NewFakeClock(metav1.Now().Time)}
+	s, err := New(options(w), corefake.NewClientset(), storagefake.NewSimpleClientset())
+	if err != nil {
+		b.Fatal(err)
+	}
+	add := func(to string, obj any) {
+		if err := s.caches.informers[to].GetIndexer().Add(obj); err != nil {
+			b.Fatal(err)
+		}
+	}
+	add("classes", class("lvm"))
+	for i := range nodes {
+		name := fmt.Sprintf("node-%05d.example.org", i)
+		names = append(names, name)
+		var vgs []v1alpha1.VolumeGroup
+		for g := range groups {
+			vgs = append(vgs, vg(fmt.Sprint("open-local-pool-", g), 1000*gib, lv(fmt.Sprint("x", i, g), gib*30)))
+		}
+		report, _ := reportOf(nls(name, vgs...))
+		s.ledger.Report(name, report)
+	}
+	p = benchPod(add, "p", claims, 10)
+	benchPod(add, "large", claims, 2000)
+	s.ready.Store(true)
+	registry := metrics.NewRegistry("bench")
+	if err := s.Register(registry); err != nil {
+		b.Fatal(err)
+	}
+	server := httptest.NewServer(s.Handler(b.Context(), registry))
+	b.Cleanup(server.Close)
+	return server.URL, p, names
+}
+
+// benchPod adds a pod with its claims, and returns it as large as pods are.
+func benchPod(add func(string, any), name string, claims int, gibs int64) *corev1.Pod {
+	p := pod(name)
+	for i := range claims {
+		c := claim(fmt.Sprint("data-", name, i), 0, "lvm")
+		c.Spec.Resources.Requests[corev1.ResourceStorage] = *resource.NewQuantity((gibs+int64(i))<<30, resource.BinarySI)
+		add("claims", c)
+		p.Spec.Volumes = append(p.Spec.Volumes, pod(name, c.Name).Spec.Volumes...)
+	}
+	add("pods", p.DeepCopy())
+	for i := range 3 {
+		c := corev1.Container{Name: fmt.Sprint("c", i), Image: "registry.example.org/some/image:v1.2.3", Command: []string{"/bin/app", "--serve"}}
+		for e := range 10 {
+			c.Env = append(c.Env, corev1.EnvVar{Name: fmt.Sprint("VARIABLE_", e), Value: "some value of a common length"})
+		}
+		p.Spec.Containers = append(p.Spec.Containers, c)
+	}
+	return p
+}
