@@ -14,14 +14,16 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/client-go/kubernetes"
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/tools/record"
 
+	"github.com/open-local/open-local/apis/storage/v1alpha1"
 	"github.com/open-local/open-local/pkg/client/clientset/versioned"
-	"github.com/open-local/open-local/pkg/client/clientset/versioned/scheme"
 )
 
 // loopOptions are those that the two loops, agent and controller, have in common.
@@ -62,10 +64,17 @@ func (o *loopOptions) start(ctx context.Context, component, host string) (*loop,
 		return nil, err
 	}
 	l.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	broadcaster := record.NewBroadcaster(record.WithContext(ctx))
-	broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: l.core.CoreV1().Events("")})
-	l.events = broadcaster.NewRecorder(scheme.Scheme, corev1.EventSource{Component: component, Host: host})
+	l.events = recorder(ctx, l.core, component, host)
 	return l, nil
+}
+
+// recorder sends events, about Kubernetes' own objects and ours, until ctx ends.
+func recorder(ctx context.Context, core kubernetes.Interface, component, host string) record.EventRecorder {
+	known := runtime.NewScheme()
+	utilruntime.Must(errors.Join(corev1.AddToScheme(known), v1alpha1.AddToScheme(known)))
+	broadcaster := record.NewBroadcaster(record.WithContext(ctx))
+	broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: core.CoreV1().Events("")})
+	return broadcaster.NewRecorder(known, corev1.EventSource{Component: component, Host: host})
 }
 
 // serve answers for the loop's health and metrics, in group until ctx ends. A

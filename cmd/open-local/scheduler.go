@@ -22,6 +22,9 @@ import (
 	"github.com/open-local/open-local/pkg/volume"
 )
 
+// schedulerComponent is what the extender calls itself to the API server.
+const schedulerComponent = "open-local-scheduler-extender"
+
 // schedulerOptions configures the scheduler extender.
 type schedulerOptions struct {
 	extender.Options
@@ -72,7 +75,7 @@ func runScheduler(ctx context.Context, o schedulerOptions) error {
 		}
 		o.ReserveTLS = config
 	}
-	scheduler, err := o.connect()
+	scheduler, err := o.connect(ctx)
 	if err != nil {
 		return err
 	}
@@ -93,12 +96,12 @@ func runScheduler(ctx context.Context, o schedulerOptions) error {
 	return scheduler.Run(ctx, plain, secure, registry)
 }
 
-func (o *schedulerOptions) connect() (*extender.Scheduler, error) {
+func (o *schedulerOptions) connect(ctx context.Context) (*extender.Scheduler, error) {
 	config, err := clientcmd.BuildConfigFromFlags(o.master, o.kubeconfig)
 	if err != nil {
 		return nil, fmt.Errorf("finding the API server: %w", err)
 	}
-	config.UserAgent = "open-local-scheduler-extender/" + version
+	config.UserAgent = schedulerComponent + "/" + version
 	storage, err := versioned.NewForConfig(config)
 	if err != nil {
 		return nil, err
@@ -109,6 +112,7 @@ func (o *schedulerOptions) connect() (*extender.Scheduler, error) {
 	if err != nil {
 		return nil, err
 	}
+	o.Events = recorder(ctx, client, schedulerComponent, "")
 	return extender.New(o.Options, client, storage)
 }
 

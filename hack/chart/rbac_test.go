@@ -28,6 +28,7 @@ var allowed = map[string][]string{
 		"[get,update leases.coordination.k8s.io named open-local-controller]",
 	},
 	"open-local-scheduler-extender": {
+		"create,patch events",
 		"list,watch nodelocalstorages.csi.aliyun.com",
 		"list,watch nodes",
 		"list,watch persistentvolumeclaims",

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -35,9 +36,13 @@ func BenchmarkVerbs(b *testing.B) {
 				for _, verb := range []string{"predicates", "priorities"} {
 					b.Run(fmt.Sprintf("%s/nodes=%d/groups=%d/claims=%d", verb, nodes, groups, claims), func(b *testing.B) {
 						b.ReportAllocs()
+						best := time.Hour
 						for b.Loop() {
+							begun := time.Now()
 							post(b, url+"/scheduler/"+verb, body, nodes)
+							best = min(best, time.Since(begun))
 						}
+						b.ReportMetric(float64(best), "best-ns/op") // what a busy machine hides
 					})
 				}
 			}

@@ -1,7 +1,6 @@
 package extender
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,14 +17,14 @@ var errJSON = errors.New("not a JSON object of Pod, Nodes and NodeNames")
 // it, so the object and its list of names are taken apart here, and encoding/json reads
 // the rest.
 func decodeArgs(body io.Reader, size int64, into *extenderv1.ExtenderArgs) error {
-	var buffer bytes.Buffer
+	var text strings.Builder
 	if size > 0 && size < maxRequest {
-		buffer.Grow(int(size) + bytes.MinRead)
+		text.Grow(int(size))
 	}
-	if _, err := buffer.ReadFrom(body); err != nil {
+	if _, err := io.Copy(&text, body); err != nil {
 		return err
 	}
-	s := scanner{text: buffer.String()}
+	s := scanner{text: text.String()}
 	if !s.take('{') {
 		return errJSON
 	}

@@ -23,6 +23,7 @@ import (
 	"fmt"
 	"time"
 
+	"k8s.io/client-go/tools/record"
 	"k8s.io/utils/clock"
 
 	"github.com/open-local/open-local/pkg/allocator"
@@ -47,8 +48,10 @@ type Options struct {
 	// ReserveTLS serves reservations, and must verify client certificates. Without
 	// it there are none.
 	ReserveTLS *tls.Config
-	Version    string      // what /version answers
-	Clock      clock.Clock // the real one when nil
+	Version    string // what /version answers
+	// Events are told on pods that wait why no node has room. None when nil.
+	Events record.EventRecorder
+	Clock  clock.Clock // the real one when nil
 }
 
 // The defaults of Options.

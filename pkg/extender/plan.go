@@ -87,16 +87,29 @@ func final(reason error) bool {
 	return !errors.Is(reason, errChanged)
 }
 
-// A space is the working space of one decision about many nodes. It is used again.
+// A space is the working space of one decision about many nodes: some megabytes for
+// thousands of them. It is used again.
 type space struct {
 	views  ledger.Views
 	spots  []capacity.Spot
 	offers []ledger.Offer
 }
 
+// keptSpaces is how many are kept: schedulers ask one question at a time.
+const keptSpaces = 2
+
 func (s *Scheduler) borrow() *space {
-	w, _ := s.space.Get().(*space)
-	return w
+	select {
+	case w := <-s.spaces:
+		return w
+	default:
+		return new(space)
+	}
 }
 
-func (s *Scheduler) giveBack(w *space) { s.space.Put(w) }
+func (s *Scheduler) giveBack(w *space) {
+	select {
+	case s.spaces <- w:
+	default:
+	}
+}

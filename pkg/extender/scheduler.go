@@ -28,7 +28,8 @@ type Scheduler struct {
 	ledger *ledger.Ledger
 	ready  atomic.Bool
 	meter  *meter
-	space  sync.Pool // of *space
+	teller *teller     // nil where no events are sent
+	spaces chan *space // not in use
 
 	// events is held while news of an object is worked in, and while a reservation is
 	// decided: one of these at a time. Filter does without.
@@ -45,11 +46,13 @@ func New(o Options, core kubernetes.Interface, storage versioned.Interface) (*Sc
 	if err != nil {
 		return nil, fmt.Errorf("preparing the caches: %w", err)
 	}
-	s := &Scheduler{o: o, clock: o.Clock, caches: caches, ledger: ledger.New(), meter: newMeter()}
+	s := &Scheduler{o: o, clock: o.Clock, caches: caches, ledger: ledger.New(), meter: newMeter(), spaces: make(chan *space, keptSpaces)}
 	if s.clock == nil {
 		s.clock = clock.RealClock{}
 	}
-	s.space.New = func() any { return new(space) }
+	if o.Events != nil {
+		s.teller = newTeller(s)
+	}
 	return s, nil
 }
 

@@ -44,6 +44,12 @@ func (s *Scheduler) Run(ctx context.Context, plain, secure net.Listener, registr
 		<-ctx.Done()
 		return nil
 	})
+	if s.teller != nil {
+		group.Go(func() error {
+			s.teller.run(ctx)
+			return nil
+		})
+	}
 	group.Go(func() error { return serve(ctx, plain, s.Handler(ctx, registry)) })
 	if secure != nil {
 		if s.o.ReserveTLS == nil {

@@ -42,6 +42,11 @@ func stripPod(driver string) func(*corev1.Pod) *corev1.Pod {
 		small := &corev1.Pod{ObjectMeta: identity(&pod.ObjectMeta)}
 		small.Spec.NodeName = pod.Spec.NodeName
 		small.Status.Phase = pod.Status.Phase
+		if said := unschedulable(pod); said != "" {
+			small.Status.Conditions = []corev1.PodCondition{{
+				Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable, Message: said,
+			}}
+		}
 		for i := range pod.Spec.Volumes {
 			v := &pod.Spec.Volumes[i]
 			keep := corev1.Volume{Name: v.Name}

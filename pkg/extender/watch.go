@@ -208,6 +208,9 @@ func (s *Scheduler) claimGone(pvc *corev1.PersistentVolumeClaim) {
 // podSeen ends what the pod holds when it has landed or ended, and counts its inline
 // volumes on its node.
 func (s *Scheduler) podSeen(before, now *corev1.Pod) {
+	if s.teller != nil {
+		s.teller.seen(before, now)
+	}
 	switch {
 	case ended(now):
 		if before == nil || !ended(before) {

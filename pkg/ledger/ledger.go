@@ -263,6 +263,19 @@ func (l *Ledger) ring() {
 	}
 }
 
+// Reported returns the names of the nodes that have reported, in no order.
+func (l *Ledger) Reported() []string {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	names := make([]string, 0, len(l.nodes))
+	for name, n := range l.nodes {
+		if n.reported {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 // A Use is what one node has, and how many volumes of ours it counts.
 type Use struct {
 	capacity.Node

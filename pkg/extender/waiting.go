@@ -1,0 +1,147 @@
+package extender
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/workqueue"
+	"k8s.io/klog/v2"
+
+	"github.com/open-local/open-local/pkg/volume"
+)
+
+// reasonNoRoom is the reason of the event on a pod that waits for storage.
+const reasonNoRoom = "NoRoomForVolumes"
+
+// maxReasons is how many different reasons an event gives.
+const maxReasons = 4
+
+// A teller says on a pod that waits why no node has room for its volumes. The
+// scheduler shows our reasons only where it asked us, and where the published capacity
+// of a node is too small it does not ask: it says "not enough free storage" and gives
+// no number.
+type teller struct {
+	s     *Scheduler
+	queue workqueue.TypedInterface[string] // namespace/name of pods
+}
+
+func newTeller(s *Scheduler) *teller {
+	return &teller{s: s, queue: workqueue.NewTyped[string]()}
+}
+
+// seen notes a pod that the scheduler has just given up on for now. It does not block.
+func (t *teller) seen(before, now *corev1.Pod) {
+	said := unschedulable(now)
+	if said == "" || (before != nil && unschedulable(before) == said) {
+		return
+	}
+	t.queue.Add(now.Namespace + "/" + now.Name)
+}
+
+// unschedulable returns what the scheduler said of a pod it found no node for.
+func unschedulable(pod *corev1.Pod) string {
+	for i := range pod.Status.Conditions {
+		c := &pod.Status.Conditions[i]
+		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && c.Reason == corev1.PodReasonUnschedulable {
+			return cmp.Or(c.Message, c.Reason)
+		}
+	}
+	return ""
+}
+
+// run tells until the context ends.
+func (t *teller) run(ctx context.Context) {
+	stop := context.AfterFunc(ctx, t.queue.ShutDown)
+	defer stop()
+	for {
+		key, over := t.queue.Get()
+		if over {
+			return
+		}
+		if err := t.tell(key); err != nil {
+			klog.FromContext(ctx).V(2).Info("Cannot say why a pod waits", "pod", key, "err", err)
+		}
+		t.queue.Done(key)
+	}
+}
+
+// tell sends the event, unless the scheduler has said all of it.
+func (t *teller) tell(key string) error {
+	namespace, name, err := cache.SplitMetaNamespaceKey(key)
+	if err != nil {
+		return err
+	}
+	pod, err := t.s.caches.pods.Pods(namespace).Get(name)
+	if err != nil {
+		return err
+	}
+	said := unschedulable(pod)
+	if said == "" {
+		return nil
+	}
+	count, err := t.s.whyNot(pod)
+	if err != nil {
+		return err
+	}
+	for reason := range count {
+		if !strings.Contains(said, reason) {
+			t.s.o.Events.Event(pod, corev1.EventTypeWarning, reasonNoRoom, "no node has room for the pod's volumes: "+summary(count))
+			return nil
+		}
+	}
+	return nil
+}
+
+// whyNot returns why no node has room for the volumes of the pod, and how many nodes
+// have each reason; or nothing when one has room, or no volume needs any.
+func (s *Scheduler) whyNot(pod *corev1.Pod) (map[string]int, error) {
+	claims, err := s.asks(pod)
+	names := s.ledger.Reported()
+	switch {
+	case errors.Is(err, volume.ErrInvalid):
+		return map[string]int{err.Error(): len(names)}, nil
+	case err != nil || len(claims) == 0:
+		return nil, err
+	case len(names) == 0:
+		return map[string]int{noReport: 0}, nil
+	}
+	w := s.borrow()
+	defer s.giveBack(w)
+	s.ledger.SeeWithoutHolds(names, &w.views)
+	plan, count := s.plan(claims), map[string]int{}
+	for i := range w.views.Nodes {
+		_, err := plan.place(&w.views.Nodes[i], w.spots[:0])
+		if err == nil {
+			return nil, nil
+		}
+		count[err.Error()]++
+	}
+	return count, nil
+}
+
+// summary says the reasons, those of most nodes first.
+func summary(count map[string]int) string {
+	reasons := slices.SortedFunc(maps.Keys(count), func(a, b string) int {
+		return cmp.Or(count[b]-count[a], cmp.Compare(a, b))
+	})
+	var said []string
+	for i, reason := range reasons {
+		if i == maxReasons {
+			said = append(said, fmt.Sprintf("and %d more reasons", len(reasons)-i))
+			break
+		}
+		nodes := "nodes"
+		if count[reason] == 1 {
+			nodes = "node"
+		}
+		said = append(said, fmt.Sprintf("%d %s: %s", count[reason], nodes, reason))
+	}
+	return strings.Join(said, "; ")
+}
