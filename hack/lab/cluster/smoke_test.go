@@ -73,18 +73,28 @@ func TestAnUpThatIsInterruptedLeavesNothing(t *testing.T) {
 
 func TestALabThatWasKilledIsReplaced(t *testing.T) {
 	dir := t.TempDir()
+	killed := 0
 	for range 2 {
 		c, err := Up(t.Context(), Options{Dir: dir, Progress: t.Output()})
 		if err != nil {
 			t.Fatal(err)
 		}
 		_, pid := running(c.Dir())
+		if pid == killed {
+			t.Fatal("the lab that was killed is taken for one that runs")
+		}
+		killed = pid
 		process, err := os.FindProcess(pid)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if err := process.Kill(); err != nil {
 			t.Fatal(err)
+		}
+		for range time.Tick(10 * time.Millisecond) {
+			if alive, _ := running(dir); !alive {
+				break
+			}
 		}
 	}
 	if err := Down(dir); err != nil {

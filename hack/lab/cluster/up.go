@@ -31,7 +31,7 @@ func Up(ctx context.Context, options Options) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c, err := Open(o.Dir); err == nil {
+	if c := answering(ctx, o.Dir); c != nil {
 		fmt.Fprintf(o.Progress, "the lab in %s is running already, with %d nodes; it is used as it is\n", o.Dir, len(c.Nodes()))
 		return c, nil
 	}
@@ -43,7 +43,7 @@ func Up(ctx context.Context, options Options) (*Cluster, error) {
 		return nil, err
 	}
 	defer unlock()
-	if c, err := Open(o.Dir); err == nil { // another Up was faster
+	if c := answering(ctx, o.Dir); c != nil { // another Up was faster
 		return c, nil
 	}
 	if err := errors.Join(remove(o.Dir), os.RemoveAll(filepath.Join(o.Dir, "log"))); err != nil {
@@ -65,6 +65,21 @@ func Up(ctx context.Context, options Options) (*Cluster, error) {
 		return nil, errors.Join(err, c.Down(context.WithoutCancel(ctx)))
 	}
 	return c, nil
+}
+
+// answering returns the lab in dir, or nil if there is none or it is dead or
+// dying: then it is to be replaced.
+func answering(ctx context.Context, dir string) *Cluster {
+	c, err := Open(dir)
+	if err != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if _, err := c.Status(ctx); err != nil {
+		return nil
+	}
+	return c
 }
 
 // furnish makes everything that the daemon reads.
