@@ -81,12 +81,12 @@ func TestPace(t *testing.T) {
 			for _, ms := range test.events {
 				p.event(at(ms))
 			}
-			due, any := p.due()
-			if any != (test.want >= 0) || any && !due.Equal(at(test.want)) {
-				t.Errorf("due %s (%v), want %d ms after the start", due, any, test.want)
+			due, waiting := p.due()
+			if waiting != (test.want >= 0) || waiting && !due.Equal(at(test.want)) {
+				t.Errorf("due %s (%v), want %d ms after the start", due, waiting, test.want)
 			}
 			p.take()
-			if _, any := p.due(); any {
+			if _, waiting := p.due(); waiting {
 				t.Error("still due after a look")
 			}
 		})

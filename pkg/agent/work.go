@@ -80,7 +80,7 @@ func (a *Agent) lookDue(nls *v1alpha1.NodeLocalStorage) time.Time {
 	var due time.Time
 	if a.view != nil && a.view.of.UID == nls.UID && equality.Semantic.DeepEqual(a.view.of.Spec, nls.Spec) {
 		due = a.view.next
-		if events, any := a.waiting.due(); any {
+		if events, some := a.waiting.due(); some {
 			due = earlier(due, events)
 		}
 	}

@@ -137,19 +137,21 @@ func (c *Controller) syncNode(ctx context.Context, name string) error {
 		return err
 	}
 	node, err := c.nodeLister.Get(name)
-	if err != nil && !apierrors.IsNotFound(err) {
+	nodeGone := apierrors.IsNotFound(err)
+	if err != nil && !nodeGone {
 		return fmt.Errorf("reading node %q: %w", name, err)
 	}
-	nls, nlsErr := c.nlsLister.Get(name)
-	if nlsErr != nil && !apierrors.IsNotFound(nlsErr) {
-		return fmt.Errorf("reading node local storage %q: %w", name, nlsErr)
+	nls, err := c.nlsLister.Get(name)
+	nlsGone := apierrors.IsNotFound(err)
+	if err != nil && !nlsGone {
+		return fmt.Errorf("reading node local storage %q: %w", name, err)
 	}
 	switch {
-	case err != nil && nlsErr != nil:
+	case nodeGone && nlsGone:
 		return nil
-	case err != nil:
+	case nodeGone:
 		return c.leftOver(ctx, nls)
-	case nlsErr != nil:
+	case nlsGone:
 		return c.create(ctx, cfg.specFor(name, node.Labels))
 	}
 	return c.update(ctx, nls, cfg.specFor(name, node.Labels))
