@@ -328,6 +328,7 @@ func TestReservationsOverTLS(t *testing.T) {
 	stopped := make(chan error, 1)
 	go func() { stopped <- s.Run(ctx, plain, secure, metrics.NewRegistry("test")) }()
 	w.until("it is ready", func() bool { return s.Ready() })
+	w.watching()
 
 	endpoint := "https://" + secure.Addr().String()
 	request := reserve.Request{Namespace: "default", Claim: "a", Node: "n1", VolumeType: "LVM"}

@@ -15,7 +15,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
 	corefake "k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/klog/v2"
 	extenderv1 "k8s.io/kube-scheduler/extender/v1"
 	clocktesting "k8s.io/utils/clock/testing"
@@ -41,6 +43,7 @@ type world struct {
 	clock   *clocktesting.FakeClock
 	s       *Scheduler
 	serial  int
+	watches chan string // the resources of watches that have begun
 }
 
 // newWorld starts a Scheduler when all objects are there, with the classes "lvm" and
@@ -49,7 +52,9 @@ func newWorld(t *testing.T, objects ...runtime.Object) *world {
 	t.Helper()
 	t.Parallel()
 	w := &world{t: t, clock: clocktesting.NewFakeClock(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))}
-	w.core, w.storage = corefake.NewClientset(), storagefake.NewSimpleClientset()
+	w.core, w.storage, w.watches = corefake.NewClientset(), storagefake.NewSimpleClientset(), make(chan string, 100)
+	w.core.PrependWatchReactor("*", w.watched(w.core.Tracker()))
+	w.storage.PrependWatchReactor("*", w.watched(w.storage.Tracker()))
 	for _, obj := range append(objects, class("lvm"), immediate(class("immediate"))) {
 		w.create(obj)
 	}
@@ -77,6 +82,29 @@ func (w *world) restart() {
 		w.t.Fatal(err)
 	}
 	w.s = s
+	w.watching()
+}
+
+// watched says when a watch has begun. What happens before, and after the list, the
+// fake loses: unlike a real server it does not begin a watch in the past.
+func (w *world) watched(tracker clienttesting.ObjectTracker) clienttesting.WatchReactionFunc {
+	return func(action clienttesting.Action) (bool, watch.Interface, error) {
+		begun, err := tracker.Watch(action.GetResource(), action.GetNamespace())
+		w.watches <- action.GetResource().Resource
+		return true, begun, err
+	}
+}
+
+// watching waits until everything is watched.
+func (w *world) watching() {
+	w.t.Helper()
+	for range len(w.s.caches.informers) {
+		select {
+		case <-w.watches:
+		case <-time.After(patience):
+			w.t.Fatal("not everything is watched")
+		}
+	}
 }
 
 func (w *world) ctx() context.Context {
