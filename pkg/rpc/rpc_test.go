@@ -51,7 +51,7 @@ func TestTheFirstRowThatFitsGivesTheCode(t *testing.T) {
 // secret is a request that must not be in any log.
 type secret struct{}
 
-func (secret) GetVolumeId() string { return "vol-1" }
+func (secret) GetVolumeId() string { return "vol-1" } //nolint:revive // as protobuf spells it
 func (secret) String() string      { return "the password" }
 
 func TestTheLogNamesTheCallAndNoSecret(t *testing.T) {
