@@ -184,7 +184,7 @@ func (b bufferedConn) CloseWrite() error {
 	if half, ok := b.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
 	}
-	return b.Conn.Close()
+	return b.Close()
 }
 
 // Upgrade sends a request over conn that makes it a plain connection to what

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -69,7 +70,7 @@ func makeRoot(cfg Config, modules *loader) error {
 func loadAll(cfg Config, modules *loader) error {
 	names := baseModules
 	if cfg.Node != nil {
-		names = append(names[:len(names):len(names)], nodeModules...)
+		names = slices.Concat(names, nodeModules)
 	}
 	for _, name := range names {
 		if err := modules.load(name, ""); err != nil {

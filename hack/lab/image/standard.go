@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -125,7 +126,7 @@ func busyboxImages(ctx context.Context) ([]Image, error) {
 		{References: []string{Pause}, Command: []string{"/bin/sleep", "2147483647"}, Files: []File{files[0], {Path: "/bin/sleep", Link: "busybox"}}},
 		{References: []string{"docker.io/library/busybox:1.36"}, Command: []string{"/bin/sh"}, Files: files},
 		{
-			References: []string{"docker.io/library/nginx:1.27"}, Files: append(files[:len(files):len(files)], page),
+			References: []string{"docker.io/library/nginx:1.27"}, Files: slices.Concat(files, []File{page}),
 			Command: []string{"/bin/httpd", "-f", "-p", "80", "-h", "/usr/share/nginx/html"},
 		},
 	}, nil

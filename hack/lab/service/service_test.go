@@ -16,7 +16,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 )
 
 func aService(name, clusterIP string, ports ...corev1.ServicePort) *corev1.Service {
@@ -42,11 +41,11 @@ func onPort(name string, number int32) []discoveryv1.EndpointPort {
 }
 
 func ready(addresses ...string) discoveryv1.Endpoint {
-	return discoveryv1.Endpoint{Addresses: addresses, Conditions: discoveryv1.EndpointConditions{Ready: ptr.To(true)}}
+	return discoveryv1.Endpoint{Addresses: addresses, Conditions: discoveryv1.EndpointConditions{Ready: new(true)}}
 }
 
 func unready(address string) discoveryv1.Endpoint {
-	return discoveryv1.Endpoint{Addresses: []string{address}, Conditions: discoveryv1.EndpointConditions{Ready: ptr.To(false)}}
+	return discoveryv1.Endpoint{Addresses: []string{address}, Conditions: discoveryv1.EndpointConditions{Ready: new(false)}}
 }
 
 func named(host, address string) discoveryv1.Endpoint {

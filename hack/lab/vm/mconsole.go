@@ -23,35 +23,34 @@ const (
 
 // PlugIn gives the running machine another disk: number i, counting from 1.
 func (k Kernel) PlugIn(ctx context.Context, i int, file string) error {
-	_, err := k.order(ctx, "config "+k.disk(i, file))
-	return err
+	return k.order(ctx, "config "+k.disk(i, file))
 }
 
 // PullOut takes disk number i away. The kernel refuses while the disk is open.
 func (k Kernel) PullOut(ctx context.Context, i int) error {
-	_, err := k.order(ctx, "remove ubd"+letter(i))
-	return err
+	return k.order(ctx, "remove ubd"+letter(i))
 }
 
-// order sends the machine's kernel an order and returns its answer.
-func (k Kernel) order(ctx context.Context, text string) (string, error) {
-	answer, err := k.exchange(ctx, text)
-	if err != nil {
-		return "", fmt.Errorf("telling the kernel of machine %s %q: %w", k.Name, text, err)
-	}
-	return answer, nil
-}
-
-func (k Kernel) exchange(ctx context.Context, text string) (string, error) {
+// order sends the machine's kernel an order.
+func (k Kernel) order(ctx context.Context, text string) error {
 	request, err := consoleRequest(text)
-	if err != nil {
-		return "", err
+	if err == nil {
+		err = k.exchange(ctx, request)
 	}
+	if err != nil {
+		return fmt.Errorf("telling the kernel of machine %s %q: %w", k.Name, text, err)
+	}
+	return nil
+}
+
+// exchange sends a datagram and reads the answer, whose text matters only when
+// it is a refusal.
+func (k Kernel) exchange(ctx context.Context, request []byte) error {
 	// The kernel answers to an address, so the socket must have one.
 	own := filepath.Join(k.Dir, fmt.Sprintf("mc-%d-%d", os.Getpid(), time.Now().UnixNano()))
 	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: own, Net: "unixgram"})
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer os.Remove(own)
 	defer socket.Close()
@@ -60,22 +59,19 @@ func (k Kernel) exchange(ctx context.Context, text string) (string, error) {
 		deadline = earlier
 	}
 	if err := socket.SetDeadline(deadline); err != nil {
-		return "", err
+		return err
 	}
 	kernel := &net.UnixAddr{Name: filepath.Join(k.Dir, k.Name, "mconsole"), Net: "unixgram"}
 	if _, err := socket.WriteToUnix(request, kernel); err != nil {
-		return "", err
+		return err
 	}
-	var answer bytes.Buffer
 	for datagram := make([]byte, 12+consoleData); ; {
 		n, err := socket.Read(datagram)
 		if err != nil {
-			return "", err
+			return err
 		}
-		more, part, err := consoleAnswer(datagram[:n])
-		answer.WriteString(part)
-		if err != nil || !more {
-			return answer.String(), err
+		if more, _, err := consoleAnswer(datagram[:n]); err != nil || !more {
+			return err
 		}
 	}
 }
