@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 func TestEveryProgramHasAPinnedVersion(t *testing.T) {
@@ -137,5 +139,31 @@ func TestProgressCountsWhatIsDone(t *testing.T) {
 	want := "[ 1/14] etcd v3.6.5 ... 41 s\n[ 2/14] kubelet v1.36.3 ... 1 s\n"
 	if out.String() != want {
 		t.Errorf("got %q, want %q", out.String(), want)
+	}
+}
+
+func TestSweepLeavesWhatMayBeAtWork(t *testing.T) {
+	dir := t.TempDir()
+	for name, age := range map[string]time.Duration{".build-old": 2 * abandoned, ".build-new": time.Minute, "kept": 2 * abandoned} {
+		path := filepath.Join(dir, name)
+		if err := os.Mkdir(path, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		then := time.Now().Add(-age)
+		if err := os.Chtimes(path, then, then); err != nil {
+			t.Fatal(err)
+		}
+	}
+	Sweep(filepath.Join(dir, ".build-*"))
+	var left []string
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		left = append(left, e.Name())
+	}
+	if diff := cmp.Diff([]string{".build-new", "kept"}, left); diff != "" {
+		t.Errorf("left (-want +got):\n%s", diff)
 	}
 }

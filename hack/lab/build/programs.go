@@ -192,6 +192,7 @@ func (c *Cache) make(ctx context.Context, targets []target) error {
 		return nil
 	}
 	fmt.Fprintf(c.Progress, "building %d programs into %s; they are kept\n", len(targets), c.Dir)
+	Sweep(filepath.Join(c.Dir, "*", ".build-*"))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(cmp.Or(c.Jobs, 2))
 	log := &progress{out: c.Progress, total: len(targets)}

@@ -115,3 +115,18 @@ func goRun(ctx context.Context, dir string, args ...string) error {
 	}
 	return nil
 }
+
+// abandoned is the age after which unfinished work is nobody's: no build takes
+// that long.
+const abandoned = 6 * time.Hour
+
+// Sweep removes what interrupted work left: old files and directories that match
+// the pattern. That they remain is no harm but for the space they take.
+func Sweep(pattern string) {
+	left, _ := filepath.Glob(pattern) // our patterns are good
+	for _, path := range left {
+		if info, err := os.Stat(path); err == nil && time.Since(info.ModTime()) > abandoned {
+			_ = os.RemoveAll(path)
+		}
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/open-local/open-local/hack/lab/build"
 	"github.com/open-local/open-local/hack/lab/daemon"
 	"github.com/open-local/open-local/hack/lab/disk"
 	"github.com/open-local/open-local/hack/lab/guest"
@@ -68,6 +69,7 @@ func (s seeder) make(ctx context.Context, file string) error {
 	if err := os.MkdirAll(s.dir, 0o755); err != nil {
 		return fmt.Errorf("making a directory for seeds: %w", err)
 	}
+	build.Sweep(filepath.Join(s.dir, ".part-*"))
 	temp, err := os.MkdirTemp(s.dir, ".part-")
 	if err != nil {
 		return fmt.Errorf("making a directory for seeds: %w", err)
