@@ -167,3 +167,10 @@ func TestSweepLeavesWhatMayBeAtWork(t *testing.T) {
 		t.Errorf("left (-want +got):\n%s", diff)
 	}
 }
+
+func TestAComplaintIsNotBuriedInDownloads(t *testing.T) {
+	got := complaint("go: downloading a v1\n# pkg\nmain.go:3:1: undefined: x\n" + strings.Repeat("go: downloading b v1\n", 20))
+	if want := "# pkg\nmain.go:3:1: undefined: x"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

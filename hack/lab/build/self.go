@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 )
@@ -110,10 +111,17 @@ func goRun(ctx context.Context, dir string, args ...string) error {
 		return context.Cause(ctx)
 	}
 	if err != nil {
-		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-		return fmt.Errorf("go %s: %w: %s", args[0], err, strings.Join(lines[max(0, len(lines)-8):], "\n"))
+		return fmt.Errorf("go %s: %w: %s", args[0], err, complaint(string(out)))
 	}
 	return nil
+}
+
+// complaint is the end of what the go command said, without what it fetched.
+func complaint(out string) string {
+	lines := slices.DeleteFunc(strings.Split(strings.TrimSpace(out), "\n"), func(line string) bool {
+		return strings.HasPrefix(line, "go: downloading ")
+	})
+	return strings.Join(lines[max(0, len(lines)-8):], "\n")
 }
 
 // abandoned is the age after which unfinished work is nobody's: no build takes
