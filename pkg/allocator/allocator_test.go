@@ -205,8 +205,7 @@ func TestPlace(t *testing.T) {
 			}
 			before := test.node.Clone()
 			spots, err := Place(test.node, test.claims, test.prefer)
-			var misfit *Misfit
-			if errors.As(err, &misfit) {
+			if misfit, ok := errors.AsType[*Misfit](err); ok {
 				if misfit.Error() != test.reason || misfit.Final != test.final {
 					t.Fatalf("got %q (final %t), want %q (final %t)", misfit, misfit.Final, test.reason, test.final)
 				}

@@ -26,7 +26,10 @@ func (s *Scheduler) Filter(ctx context.Context, args *extenderv1.ExtenderArgs) (
 	if !s.concerns(args.Pod) {
 		return &extenderv1.ExtenderFilterResult{Nodes: args.Nodes, NodeNames: args.NodeNames}, nil
 	}
-	claims, err := s.asksKnown(ctx, args.Pod)
+	claims, err := s.asks(args.Pod)
+	if err != nil || len(claims) > 0 {
+		claims, err = s.asksKnown(ctx, args.Pod)
+	}
 	switch {
 	case errors.Is(err, volume.ErrInvalid):
 		return refuseAll(args, err.Error()), nil

@@ -80,8 +80,7 @@ func (p *plan) place(view *ledger.View, into []capacity.Spot) ([]capacity.Spot, 
 
 // final reports whether evicting pods cannot help against the reason.
 func final(reason error) bool {
-	var misfit *allocator.Misfit
-	if errors.As(reason, &misfit) {
+	if misfit, ok := errors.AsType[*allocator.Misfit](reason); ok {
 		return misfit.Final
 	}
 	return !errors.Is(reason, errChanged)

@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -62,7 +64,10 @@ func (s *Scheduler) Run(ctx context.Context, plain, secure net.Listener, registr
 
 // serve answers until the context ends, and then finishes what it has begun.
 func serve(ctx context.Context, listener net.Listener, handler http.Handler) error {
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: headerTimeout}
+	server := &http.Server{
+		Handler: handler, ReadHeaderTimeout: headerTimeout,
+		ErrorLog: log.New(complaints{klog.FromContext(ctx)}, "", 0),
+	}
 	done := make(chan error, 1)
 	go func() {
 		<-ctx.Done()
@@ -74,6 +79,15 @@ func serve(ctx context.Context, listener net.Listener, handler http.Handler) err
 		return fmt.Errorf("serving on %s: %w", listener.Addr(), err)
 	}
 	return <-done
+}
+
+// complaints are what the HTTP server has to say of those who call it: mostly that they
+// hung up, or have no certificate.
+type complaints struct{ log klog.Logger }
+
+func (c complaints) Write(line []byte) (int, error) {
+	c.log.V(2).Info("Serving", "complaint", strings.TrimSpace(string(line)))
+	return len(line), nil
 }
 
 // engine returns a router that survives a panic in one request.
@@ -109,7 +123,7 @@ func verb[Out any](
 	ctx context.Context, s *Scheduler, name string,
 	decide func(context.Context, *extenderv1.ExtenderArgs) (*Out, error), encode func(*Out, error) (int, []byte),
 ) gin.HandlerFunc {
-	log := klog.FromContext(ctx).WithValues("verb", name)
+	logger := klog.FromContext(ctx).WithValues("verb", name)
 	return func(c *gin.Context) {
 		begun := time.Now()
 		var args extenderv1.ExtenderArgs
@@ -118,19 +132,19 @@ func verb[Out any](
 			c.String(http.StatusBadRequest, "decoding the request: %v", err)
 			return
 		}
-		out, err := decide(klog.NewContext(c.Request.Context(), log), &args)
+		out, err := decide(klog.NewContext(c.Request.Context(), logger), &args)
 		status, answer := encode(out, err)
 		c.Data(status, "application/json", answer)
 		took := time.Since(begun)
 		s.meter.observe(name, outcome(err), took)
-		log.V(2).Info("Answered", "took", took, "outcome", outcome(err), "err", err)
+		logger.V(2).Info("Answered", "took", took, "outcome", outcome(err), "err", err)
 	}
 }
 
 // ReserveHandler serves reservations to the one caller that may make them, whose
 // certificate the TLS configuration has verified.
 func (s *Scheduler) ReserveHandler(ctx context.Context) http.Handler {
-	log := klog.FromContext(ctx).WithValues("verb", "reserve")
+	logger := klog.FromContext(ctx).WithValues("verb", "reserve")
 	e := engine()
 	e.Use(func(c *gin.Context) {
 		if c.Request.TLS == nil || tlsfiles.PeerName(*c.Request.TLS) != s.o.Caller {
@@ -143,10 +157,10 @@ func (s *Scheduler) ReserveHandler(ctx context.Context) http.Handler {
 			Namespace: c.Param("namespace"), Claim: c.Param("name"),
 			Node: c.Query("nodeName"), VolumeType: c.Query("volumeType"), Group: c.Query("vgName"),
 		}
-		answer, err := s.Reserve(klog.NewContext(c.Request.Context(), log), request)
+		answer, err := s.Reserve(klog.NewContext(c.Request.Context(), logger), request)
 		took := time.Since(begun)
 		s.meter.observe("reserve", outcome(err), took)
-		log.V(2).Info("Answered", "claim", klog.KRef(request.Namespace, request.Claim), "node", request.Node,
+		logger.V(2).Info("Answered", "claim", klog.KRef(request.Namespace, request.Claim), "node", request.Node,
 			"group", answer.Group, "took", took, "outcome", outcome(err), "err", err)
 		if err != nil {
 			c.JSON(reserve.StatusOf(err), reserve.Refusal{Message: err.Error()})

@@ -57,7 +57,7 @@ func call(t *testing.T, method, url string, body any) (int, []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer response.Body.Close()
+	defer response.Body.Close() //nolint:errcheck // it was only read
 	answer, err := io.ReadAll(response.Body)
 	if err != nil {
 		t.Fatal(err)
@@ -252,7 +252,7 @@ open_local_scheduler_holds 0
 open_local_scheduler_nodes 1
 `
 	var names []string
-	for _, line := range strings.Split(want, "\n") {
+	for line := range strings.SplitSeq(want, "\n") {
 		if name, typed := strings.CutPrefix(line, "# TYPE "); typed {
 			names = append(names, strings.TrimSuffix(name, " gauge"))
 		}

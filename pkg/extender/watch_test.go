@@ -2,11 +2,16 @@ package extender
 
 import (
 	"context"
+	"fmt"
 	"runtime"
+	"strings"
+	"sync"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	kruntime "k8s.io/apimachinery/pkg/runtime"
+	extenderv1 "k8s.io/kube-scheduler/extender/v1"
 
 	"github.com/open-local/open-local/apis/storage/v1alpha1"
 	"github.com/open-local/open-local/pkg/capacity"
@@ -133,6 +138,19 @@ func TestWhatWasPromisedWithAnotherGoesWithThePod(t *testing.T) {
 	w.wantFree("n1/pool=40Gi n2/pool=99Gi")
 	w.s.ledger.Expire(w.clock.Now().Add(DefaultHoldTimeout))
 	w.wantFree("n1/pool=70Gi n2/pool=99Gi")
+}
+
+func TestAPodThatIsPartlyThereKeepsTheRoomForTheRest(t *testing.T) {
+	w := twoNodes(t, claim("a", 30*gib, "lvm"), claim("b", 60*gib, "lvm"), pod("p", "a", "b"),
+		claim("other", 50*gib, "lvm"), pod("q", "other"))
+	w.mustFit(pod("p", "a", "b"), "n1 n2", "n1", "n2")
+	w.selectNode("a", "n1")
+	w.wantFree("n1/pool=10Gi n2/pool=100Gi")
+	w.bind("a", "n1", "pool", 30*gib) // and b's choice failed to be written
+	w.until("a is there", func() bool { p, _ := w.s.ledger.Where("local-uid-a"); return p.Exists })
+	w.clock.Step(2 * DefaultHoldTimeout)
+	w.mustFit(pod("q", "other"), "n2", "n1", "n2")
+	w.mustFit(pod("p", "a", "b"), "n1", "n1")
 }
 
 func TestInlineVolumes(t *testing.T) {
@@ -401,4 +419,39 @@ func text(err error) string {
 		return ""
 	}
 	return err.Error()
+}
+
+// TestTwentyPodsFillTwoNodesToTheLastExtent is a burst: the scheduler decides on one
+// pod after the other, and writes what it decided when it finds the time. Time stands
+// still, so nothing gets on by waiting for a timeout.
+func TestTwentyPodsFillTwoNodesToTheLastExtent(t *testing.T) {
+	const pods = 20
+	var objects []kruntime.Object
+	name := func(i int) string { return fmt.Sprint("p", i) }
+	for i := range pods {
+		objects = append(objects, claim(name(i), 10*gib, "lvm"), pod(name(i), name(i)))
+	}
+	w := twoNodes(t, objects...)
+	chosen := make([]string, pods)
+	var writing sync.WaitGroup
+	for i := range pods {
+		fit, reasons := w.filter(pod(name(i), name(i)), "n1", "n2")
+		nodes := strings.Fields(fit)
+		if len(nodes) == 0 {
+			t.Fatalf("pod %d of %d fits nowhere: %v; %s", i, pods, reasons, w.free())
+		}
+		if _, err := w.s.Prioritize(w.ctx(), &extenderv1.ExtenderArgs{Pod: pod(name(i), name(i)), NodeNames: &nodes}); err != nil {
+			t.Fatal(err)
+		}
+		chosen[i] = nodes[i%len(nodes)]
+		writing.Go(func() { w.selectNode(name(i), chosen[i]) })
+	}
+	writing.Wait()
+	for i := range pods {
+		_, err := w.s.Reserve(w.ctx(), reserve.Request{Namespace: "default", Claim: name(i), Node: chosen[i]})
+		if err != nil {
+			t.Errorf("pod %d: %v", i, err)
+		}
+	}
+	w.wantFree("n1/pool=0 n2/pool=0")
 }

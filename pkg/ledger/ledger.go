@@ -231,7 +231,7 @@ func (h *hold) giveBack(n *node, counted []bool, into *Views) {
 	}
 	for i, id := range ref.spots() {
 		spot, at := capacity.Spot{}, n.index(id)
-		if at >= 0 && !(counted[i] && n.counts(h.claims[i].Volume)) {
+		if already := counted[i] && n.counts(h.claims[i].Volume); at >= 0 && !already {
 			g := &view.Groups[at]
 			spot = capacity.Spot{Group: g.Name, Size: cost(&h.claims[i], &n.groups[at]), Layout: h.claims[i].Layout}
 			g.Free += spot.Size
