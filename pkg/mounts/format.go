@@ -48,7 +48,8 @@ const (
 
 // Signature tells what is on a device, looking at the device itself and at no cache:
 // the type of its file system, or of whatever else is there ("swap", "LVM2_member",
-// "gpt"). It is empty only when the device can be read and holds nothing known.
+// "gpt"). It is empty only when the device can be read and holds nothing known, or
+// nothing but an xfs whose mkfs was cut short, which no kernel ever mounted.
 func (h *Host) Signature(ctx context.Context, device string) (string, error) {
 	found, err := h.signature(ctx, device)
 	if err != nil {
@@ -65,17 +66,30 @@ func (h *Host) signature(ctx context.Context, device string) (string, error) {
 	var exit *hostexec.ExitError
 	switch {
 	case err == nil:
-		return parseBlkid(string(out))
+		return h.unlessUnfinished(device, string(out))
 	case errors.As(err, &exit) && exit.Code == blkidAmbiguous:
 		return "", fmt.Errorf("%w: %w", ErrAmbiguous, err)
 	case !errors.As(err, &exit) || exit.Code != blkidNothing:
 		return "", err
 	}
-	// blkid does not tell "nothing there" from "cannot look".
-	if size, sizeErr := h.root.Size(device); sizeErr != nil || size == 0 {
-		return "", errors.Join(err, sizeErr)
+	if readErr := h.readEdges(device); readErr != nil {
+		return "", errors.Join(err, readErr)
 	}
 	return "", nil
+}
+
+// unlessUnfinished returns what blkid found, but nothing for an xfs whose mkfs was cut
+// short.
+func (h *Host) unlessUnfinished(device, out string) (string, error) {
+	found, err := parseBlkid(out)
+	if err != nil || found != "xfs" {
+		return found, err
+	}
+	unfinished, err := h.unfinished(device)
+	if err != nil || unfinished {
+		return "", err
+	}
+	return found, nil
 }
 
 // parseBlkid finds the type in lines of NAME=value.
@@ -114,6 +128,9 @@ func (h *Host) format(ctx context.Context, device, fsType string) error {
 	}
 	if found != "" {
 		return fmt.Errorf("%w: it holds %s", ErrNotBlank, found)
+	}
+	if err := h.clearUnfinished(device); err != nil {
+		return err
 	}
 	args := slices.Concat(fileSystems[fsType].make, []string{"--", device})
 	_, err = h.runner.Run(context.WithoutCancel(ctx), args[0], args[1:]...)

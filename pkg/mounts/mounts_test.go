@@ -31,6 +31,17 @@ func tree(t *testing.T, files map[string]string) string {
 	return root
 }
 
+// blank is a device without anything on it.
+var blank = strings.Repeat("\x00", 4096)
+
+// xfs is a device that begins like an xfs with the given byte "in progress".
+func xfs(inProgress byte) string {
+	start := []byte(blank)
+	copy(start, "XFSB")
+	start[126] = inProgress
+	return string(start)
+}
+
 // answers is a Runner that answers programs by their name and keeps what was run.
 type answers struct {
 	out map[string]string
@@ -46,7 +57,7 @@ func (a *answers) Run(_ context.Context, name string, args ...string) ([]byte, e
 func exits(code int) error { return &hostexec.ExitError{Name: "blkid", Code: code} }
 
 func TestSignature(t *testing.T) {
-	root := tree(t, map[string]string{"dev/share/data": "some bytes", "dev/share/empty": ""})
+	root := tree(t, map[string]string{"dev/share/data": blank, "dev/share/empty": ""})
 	for name, tc := range map[string]struct {
 		device string
 		out    string
@@ -59,7 +70,7 @@ func TestSignature(t *testing.T) {
 		"a partition table":    {device: "data", out: "DEVNAME=/dev/share/data\nPTUUID=1\nPTTYPE=gpt\n", want: "gpt"},
 		"a file system in one": {device: "data", out: "PTTYPE=dos\nTYPE=vfat\n", want: "vfat"},
 		"nothing":              {device: "data", err: exits(2)},
-		"nothing, because the device has no size":  {device: "empty", err: exits(2), wrong: "exit 2"},
+		"nothing, because the device has no size":  {device: "empty", err: exits(2), wrong: "no size"},
 		"nothing, because the device is not there": {device: "gone", err: exits(2), wrong: "no such file"},
 		"contradictions":           {device: "data", err: exits(8), wrong: "exit 8", is: ErrAmbiguous},
 		"a failure":                {device: "data", err: exits(4), wrong: "exit 4"},
@@ -84,7 +95,7 @@ func TestSignature(t *testing.T) {
 }
 
 func TestFormatForcesNothing(t *testing.T) {
-	root := tree(t, map[string]string{"dev/share/data": "some bytes"})
+	root := tree(t, map[string]string{"dev/share/data": blank})
 	for fsType, want := range map[string]string{
 		"ext4": "mkfs.ext4 -q -m 0 -- /dev/share/data", "ext3": "mkfs.ext3 -q -m 0 -- /dev/share/data",
 		"xfs": "mkfs.xfs -q -- /dev/share/data", "btrfs": "mkfs.btrfs -q -- /dev/share/data",
@@ -99,8 +110,35 @@ func TestFormatForcesNothing(t *testing.T) {
 	}
 }
 
+func TestAnXFSWhoseMkfsWasCutShortIsMadeAnew(t *testing.T) {
+	for name, tc := range map[string]struct {
+		device string
+		want   string // the signature
+		is     error  // of formatting
+		left   string // the first bytes after formatting
+	}{
+		"cut short": {device: xfs(1), left: "\x00\x00\x00\x00"},
+		"whole":     {device: xfs(0), want: "xfs", is: ErrNotBlank, left: "XFSB"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := tree(t, map[string]string{"dev/share/data": tc.device})
+			h := New(&answers{out: map[string]string{"blkid": "TYPE=xfs\n"}}, root)
+			if got, err := h.Signature(t.Context(), "/dev/share/data"); got != tc.want || err != nil {
+				t.Errorf("signature %q and %v, want %q", got, err, tc.want)
+			}
+			if err := h.Format(t.Context(), "/dev/share/data", "xfs"); !errors.Is(err, tc.is) {
+				t.Errorf("formatting: got %v, want %v", err, tc.is)
+			}
+			left, err := os.ReadFile(filepath.Join(root, "dev/share/data"))
+			if err != nil || string(left[:4]) != tc.left || len(left) != len(tc.device) {
+				t.Errorf("the device begins with %q and has %d bytes (%v), want %q", left[:4], len(left), err, tc.left)
+			}
+		})
+	}
+}
+
 func TestWhatCannotBeProvenBlankIsNotFormatted(t *testing.T) {
-	root := tree(t, map[string]string{"dev/share/data": "some bytes"})
+	root := tree(t, map[string]string{"dev/share/data": blank})
 	for _, failure := range []error{exits(8), exits(4), exits(-1), hostexec.ErrNotInstalled, context.DeadlineExceeded} {
 		a := &answers{err: map[string]error{"blkid": failure}}
 		if err := New(a, root).Format(t.Context(), "/dev/share/data", "ext4"); !errors.Is(err, failure) || len(a.ran) != 1 {
@@ -110,7 +148,7 @@ func TestWhatCannotBeProvenBlankIsNotFormatted(t *testing.T) {
 }
 
 func TestFormattingOutlivesItsCaller(t *testing.T) {
-	root := tree(t, map[string]string{"dev/share/data": "some bytes"})
+	root := tree(t, map[string]string{"dev/share/data": blank})
 	ctx, cancel := context.WithCancel(t.Context())
 	runner := hostexec.RunnerFunc(func(inner context.Context, name string, _ ...string) ([]byte, error) {
 		if name == "blkid" {
