@@ -29,6 +29,7 @@ var allowed = map[string][]string{
 	},
 	"open-local-scheduler-extender": {
 		"create,patch events",
+		"create,patch events",
 		"list,watch nodelocalstorages.csi.aliyun.com",
 		"list,watch nodes",
 		"list,watch persistentvolumeclaims",
