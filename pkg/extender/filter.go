@@ -10,6 +10,7 @@ import (
 	"k8s.io/klog/v2"
 	extenderv1 "k8s.io/kube-scheduler/extender/v1"
 
+	"github.com/open-local/open-local/pkg/allocator"
 	"github.com/open-local/open-local/pkg/volume"
 )
 
@@ -78,7 +79,7 @@ func (s *Scheduler) fit(ctx context.Context, pod string, claims []volume.Claim, 
 		changed := s.ledger.Changed()
 		next := s.ledger.Expire(s.clock.Now())
 		fit, refused = s.tryFit(pod, claims, names, w)
-		if len(fit) > 0 || !s.onlyHoldsHinder(claims, names, w) {
+		if len(fit) > 0 || !s.onlyHoldsHinder(claims, refused, w) {
 			return fit, refused
 		}
 		until := deadline
@@ -140,7 +141,16 @@ func (s *Scheduler) decide(pod string, claims []volume.Claim, names []string, w 
 }
 
 // onlyHoldsHinder reports whether some node would do if no pod held anything.
-func (s *Scheduler) onlyHoldsHinder(claims []volume.Claim, names []string, w *space) bool {
+func (s *Scheduler) onlyHoldsHinder(claims []volume.Claim, refused []refusal, w *space) bool {
+	if s.ledger.Stats().Holds == 0 {
+		return false
+	}
+	var names []string
+	for _, refusal := range refused {
+		if !final(refusal.reason) {
+			names = append(names, refusal.node)
+		}
+	}
 	plan := s.plan(claims)
 	s.ledger.SeeWithoutHolds(names, &w.views)
 	for i := range w.views.Nodes {
@@ -171,14 +181,15 @@ func namesOf(args *extenderv1.ExtenderArgs) []string {
 func result(args *extenderv1.ExtenderArgs, fit []string, refused []refusal) *extenderv1.ExtenderFilterResult {
 	r := &extenderv1.ExtenderFilterResult{}
 	if len(refused) > 0 {
-		r.FailedNodes = extenderv1.FailedNodesMap{}
+		r.FailedNodes = make(extenderv1.FailedNodesMap, len(refused))
 		r.FailedAndUnresolvableNodes = extenderv1.FailedNodesMap{}
 	}
+	said := sayings{}
 	for _, refusal := range refused {
 		if final(refusal.reason) {
-			r.FailedAndUnresolvableNodes[refusal.node] = refusal.reason.Error()
+			r.FailedAndUnresolvableNodes[refusal.node] = said.of(refusal.reason)
 		} else {
-			r.FailedNodes[refusal.node] = refusal.reason.Error()
+			r.FailedNodes[refusal.node] = said.of(refusal.reason)
 		}
 	}
 	if args.NodeNames != nil || args.Nodes == nil {
@@ -193,6 +204,22 @@ func result(args *extenderv1.ExtenderArgs, fit []string, refused []refusal) *ext
 		}
 	}
 	return r
+}
+
+// sayings are reasons in words. Thousands of nodes have few different ones.
+type sayings map[allocator.Misfit]string
+
+func (s sayings) of(reason error) string {
+	misfit, ok := errors.AsType[*allocator.Misfit](reason)
+	if !ok {
+		return reason.Error()
+	}
+	words, said := s[*misfit]
+	if !said {
+		words = misfit.Error()
+		s[*misfit] = words
+	}
+	return words
 }
 
 // refuseAll answers that no node will do, whatever is evicted.

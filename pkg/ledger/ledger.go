@@ -38,6 +38,7 @@ import (
 type Ledger struct {
 	mu        sync.RWMutex // guards all below, and all nodes and holds
 	nodes     map[string]*node
+	reported  int                  // how many of them have a report
 	where     map[string]*node     // the node that last began to count the volume
 	doubles   map[string]int       // how many more nodes count a volume of that name
 	promises  map[string]*node     // the node where the volume is promised
@@ -101,7 +102,9 @@ func (l *Ledger) Report(name string, report Report) (first bool) {
 	if report.Version != 0 && report.Version < n.version {
 		return false
 	}
-	first = !n.reported
+	if first = !n.reported; first {
+		l.reported++
+	}
 	n.version = report.Version
 	l.replace(n, report.Groups)
 	n.reported = true
@@ -118,6 +121,9 @@ func (l *Ledger) Leave(name string) {
 	n, known := l.nodes[name]
 	if !known {
 		return
+	}
+	if n.reported {
+		l.reported--
 	}
 	n.version, n.reported = 0, false
 	l.replace(n, nil)
@@ -293,13 +299,7 @@ type Stats struct {
 func (l *Ledger) Stats() Stats {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	stats := Stats{Holds: len(l.holds), Promises: len(l.promises)}
-	for _, n := range l.nodes {
-		if n.reported {
-			stats.Nodes++
-		}
-	}
-	return stats
+	return Stats{Nodes: l.reported, Holds: len(l.holds), Promises: len(l.promises)}
 }
 
 // Uses copies what every node that has reported has, in no order.
