@@ -16,6 +16,7 @@ import (
 	"github.com/open-local/open-local/hack/lab/disk"
 	"github.com/open-local/open-local/hack/lab/guest"
 	"github.com/open-local/open-local/hack/lab/network"
+	"github.com/open-local/open-local/hack/lab/pulse"
 	"github.com/open-local/open-local/hack/lab/vm"
 	"github.com/open-local/open-local/hack/lab/wire"
 )
@@ -97,6 +98,7 @@ func (m *machine) start() error {
 		return err
 	}
 	m.process, m.ended = cmd.Process, make(chan struct{})
+	go pulse.Keep(cmd.Process.Pid, m.ended)
 	go func(ended chan struct{}) {
 		_ = cmd.Wait() // how a kernel ends tells nothing; its console does
 		close(ended)

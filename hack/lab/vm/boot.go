@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/open-local/open-local/hack/lab/guest"
+	"github.com/open-local/open-local/hack/lab/pulse"
 	"github.com/open-local/open-local/hack/lab/wire"
 )
 
@@ -52,8 +53,9 @@ func Boot(ctx context.Context, k Kernel, streams Streams) (int, error) {
 		return 0, fmt.Errorf("%w (does this system allow new process namespaces?)", err)
 	}
 	line.closeFar()
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait(); line.closeFar() }()
+	ended, over := make(chan error, 1), make(chan struct{})
+	go func() { ended <- cmd.Wait(); close(over); line.closeFar() }()
+	go pulse.Keep(cmd.Process.Pid, over)
 	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
 	defer stop()
 
