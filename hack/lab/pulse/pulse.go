@@ -8,6 +8,7 @@ import (
 	"bufio"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -30,13 +31,21 @@ func Keep(pid int, ended <-chan struct{}) {
 		case <-ended:
 			return
 		case <-ticker.C:
-			for _, candidate := range append(children(pid), pid) {
-				if isKernel(candidate) {
-					give(candidate)
-				}
+			for _, kernel := range kernels(pid) {
+				give(kernel)
 			}
 		}
 	}
+}
+
+// kernels returns the process if it is a kernel, and otherwise those of its children
+// that are. A kernel's own children have its name, and a tick in one of them would
+// bring the kernel down.
+func kernels(pid int) []int {
+	if isKernel(pid) {
+		return []int{pid}
+	}
+	return slices.DeleteFunc(children(pid), func(child int) bool { return !isKernel(child) })
 }
 
 // isKernel reports whether a process is User-Mode Linux.
