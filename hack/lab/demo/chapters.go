@@ -111,7 +111,7 @@ func (d *demo) remove(ctx context.Context) error {
 	if err := d.show(ctx, "kubectl", "delete", "pvc", "-l", "app=nginx-lvm"); err != nil {
 		return err
 	}
-	if err := d.show(ctx, "kubectl", "wait", "pv", "--all", "--for=delete", "--timeout=60s"); err != nil {
+	if err := d.gone(ctx, "kubectl", "get", "pv", "--no-headers"); err != nil {
 		return err
 	}
 	for n := range nodes {

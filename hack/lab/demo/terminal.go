@@ -42,6 +42,30 @@ func (d *demo) ask(ctx context.Context, command ...string) (string, error) {
 	return out.String(), err
 }
 
+// gonePatience is how long something may take to go.
+const gonePatience = time.Minute
+
+// gone waits until a command lists nothing, and types it then.
+func (d *demo) gone(ctx context.Context, command ...string) error {
+	deadline := time.Now().Add(gonePatience)
+	for {
+		left, err := d.ask(ctx, command...)
+		switch {
+		case err != nil:
+			return err
+		case strings.TrimSpace(left) == "":
+			return d.show(ctx, command...)
+		case time.Now().After(deadline):
+			return fmt.Errorf("%s still lists:\n%s", typed(command), left)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+}
+
 // quietly runs one of the lab's commands that has nothing to show.
 func (d *demo) quietly(ctx context.Context, command ...string) error {
 	return d.execute(ctx, os.Stdout, append([]string{"lab"}, command...))
