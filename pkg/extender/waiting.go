@@ -20,6 +20,9 @@ import (
 // reasonNoRoom is the reason of the event on a pod that waits for storage.
 const reasonNoRoom = "NoRoomForVolumes"
 
+// notEnough is what the scheduler says of nodes whose published capacity is too small.
+const notEnough = "did not have enough free storage"
+
 // maxReasons is how many different reasons an event gives.
 const maxReasons = 4
 
@@ -86,44 +89,46 @@ func (t *teller) tell(key string) error {
 	if said == "" {
 		return nil
 	}
-	count, err := t.s.whyNot(pod)
-	if err != nil {
-		return err
+	count, room, err := t.s.whyNot(pod)
+	if err != nil || (room && !strings.Contains(said, notEnough)) {
+		return err // the pod waits for something else
 	}
 	for reason := range count {
 		if !strings.Contains(said, reason) {
-			t.s.o.Events.Event(pod, corev1.EventTypeWarning, reasonNoRoom, "no node has room for the pod's volumes: "+summary(count))
+			t.s.o.Events.Event(pod, corev1.EventTypeWarning, reasonNoRoom, "no room for the pod's volumes: "+summary(count))
 			return nil
 		}
 	}
 	return nil
 }
 
-// whyNot returns why no node has room for the volumes of the pod, and how many nodes
-// have each reason; or nothing when one has room, or no volume needs any.
-func (s *Scheduler) whyNot(pod *corev1.Pod) (map[string]int, error) {
+// whyNot returns why nodes have no room for the volumes of the pod, and how many have
+// each reason. It reports as well whether some node has room, be it one that the pod
+// may not use for another reason.
+func (s *Scheduler) whyNot(pod *corev1.Pod) (count map[string]int, room bool, err error) {
 	claims, err := s.asks(pod)
 	names := s.ledger.Reported()
 	switch {
 	case errors.Is(err, volume.ErrInvalid):
-		return map[string]int{err.Error(): len(names)}, nil
+		return map[string]int{err.Error(): len(names)}, false, nil
 	case err != nil || len(claims) == 0:
-		return nil, err
+		return nil, true, err
 	case len(names) == 0:
-		return map[string]int{noReport: 0}, nil
+		return map[string]int{noReport: 0}, false, nil
 	}
 	w := s.borrow()
 	defer s.giveBack(w)
 	s.ledger.SeeWithoutHolds(names, &w.views)
-	plan, count := s.plan(claims), map[string]int{}
+	plan := s.plan(claims)
+	count = map[string]int{}
 	for i := range w.views.Nodes {
-		_, err := plan.place(&w.views.Nodes[i], w.spots[:0])
-		if err == nil {
-			return nil, nil
+		if _, err := plan.place(&w.views.Nodes[i], w.spots[:0]); err != nil {
+			count[err.Error()]++
+		} else {
+			room = true
 		}
-		count[err.Error()]++
 	}
-	return count, nil
+	return count, room, nil
 }
 
 // summary says the reasons, those of most nodes first.

@@ -38,17 +38,21 @@ func TestAPodThatWaitsIsTold(t *testing.T) {
 	}{
 		"that the scheduler did not ask about it": {
 			20 * gib, capacitySaid,
-			"Warning NoRoomForVolumes no node has room for the pod's volumes: 1 node: vg pool: wants 20Gi, has 10Gi in all",
+			"Warning NoRoomForVolumes no room for the pod's volumes: 1 node: vg large: wants 20Gi, has 15Gi in all; 1 node: vg pool: wants 20Gi, has 10Gi in all",
 		},
 		"nothing when the scheduler has said it": {
-			20 * gib, "0/1 nodes are available: 1 vg pool: wants 20Gi, has 10Gi in all.", "",
+			20 * gib, "0/2 nodes are available: 1 vg pool: wants 20Gi, has 10Gi in all, 1 vg large: wants 20Gi, has 15Gi in all.", "",
 		},
 		"nothing when it is not the storage": {
 			1 * gib, "0/1 nodes are available: 1 Insufficient cpu.", "",
 		},
+		"of the nodes that are too small, though the pod may not use the one that is not": {
+			15 * gib, "0/2 nodes are available: 1 node(s) did not have enough free storage, 1 node(s) didn't match Pod's node affinity/selector.",
+			"Warning NoRoomForVolumes no room for the pod's volumes: 1 node: vg pool: wants 15Gi, has 10Gi in all",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, node("n1"), nls("n1", vg("pool", 10*gib)), claim("a", c.size, "lvm"), pod("p", "a"))
+			w := newWorld(t, node("n1"), nls("n1", vg("pool", 10*gib)), node("n2"), nls("n2", vg("large", 15*gib)), claim("a", c.size, "lvm"), pod("p", "a"))
 			events := record.NewFakeRecorder(10)
 			w.s.o.Events = events
 			teller := newTeller(w.s)
