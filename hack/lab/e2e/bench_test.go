@@ -30,7 +30,7 @@ type bench struct {
 func (b *bench) afterwards(undo func(context.Context)) { b.undo = append(b.undo, undo) }
 
 // patience bounds every wait of a case. A step that is not done by then is stuck.
-const patience = 4 * time.Minute
+const patience = 6 * time.Minute
 
 // begin makes the case's namespace and notes what every node holds; when the
 // case ends, everything it made is removed and the nodes must hold the same.
