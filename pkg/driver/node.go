@@ -129,6 +129,12 @@ func (n *Node) device(ctx context.Context, h handed) (path string, number uint64
 		}
 		file, err = n.o.Files.Look(path)
 	}
+	if maker, ok := n.o.LVM.(deviceMaker); ok && errors.Is(err, fs.ErrNotExist) {
+		if err := maker.MakeDevices(ctx, h.context.Group, name); err != nil {
+			return "", 0, err
+		}
+		file, err = n.o.Files.Look(path)
+	}
 	switch {
 	case err != nil:
 		return "", 0, fmt.Errorf("looking at the device of volume %s: %w", h.id, err)
@@ -158,4 +164,9 @@ func (n *Node) mounted(path string, number uint64) (bool, error) {
 		return false, fmt.Errorf("%s: %w", path, errOther)
 	}
 	return false, nil
+}
+
+// deviceMaker makes the device files of a volume whose lvcreate was cut short.
+type deviceMaker interface {
+	MakeDevices(ctx context.Context, group, name string) error
 }

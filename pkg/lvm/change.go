@@ -164,6 +164,19 @@ func (h *Host) ActivateVolume(ctx context.Context, group, name string) error {
 	return nil
 }
 
+// MakeDevices makes those files of an active volume in /dev that are missing: without
+// udev LVM makes them last, and whoever ended an lvcreate before that left a volume
+// that is active and cannot be reached.
+func (h *Host) MakeDevices(ctx context.Context, group, name string) error {
+	if err := ValidPair(group, name); err != nil {
+		return fmt.Errorf("making the device files of volume \"%s/%s\": %w", group, name, err)
+	}
+	if _, err := h.change(ctx, "vgmknodes", "--", group+"/"+name); err != nil {
+		return fmt.Errorf("making the device files of volume %s/%s: %w", group, name, err)
+	}
+	return nil
+}
+
 // CreateGroup makes a volume group of blank devices. LVM is never told to go over a
 // signature: it would ask, and the answer is no (ErrNotBlank). A group of that name
 // is ErrExists, a device that is mounted or in a group is ErrInUse.

@@ -28,13 +28,14 @@ var commands = map[string]command{
 		plain:  []string{"--yes", "--snapshot"}, atLeast: 1,
 		run: (*Fake).lvcreate,
 	},
-	"lvremove": {valued: []string{"--select"}, plain: []string{"--yes"}, run: (*Fake).lvremove},
-	"lvextend": {valued: []string{"--size"}, run: (*Fake).lvextend},
-	"lvchange": {valued: []string{"--addtag", "--deltag", "--activate"}, run: (*Fake).lvchange},
-	"vgcreate": {atLeast: 2, run: (*Fake).vgcreate},
-	"vgextend": {atLeast: 2, run: (*Fake).vgextend},
-	"vgchange": {valued: []string{"--addtag", "--deltag"}, atLeast: 1, run: (*Fake).vgchange},
-	"vgremove": {plain: []string{"--yes"}, atLeast: 1, run: (*Fake).vgremove},
+	"lvremove":  {valued: []string{"--select"}, plain: []string{"--yes"}, run: (*Fake).lvremove},
+	"lvextend":  {valued: []string{"--size"}, run: (*Fake).lvextend},
+	"lvchange":  {valued: []string{"--addtag", "--deltag", "--activate"}, run: (*Fake).lvchange},
+	"vgcreate":  {atLeast: 2, run: (*Fake).vgcreate},
+	"vgextend":  {atLeast: 2, run: (*Fake).vgextend},
+	"vgchange":  {valued: []string{"--addtag", "--deltag"}, atLeast: 1, run: (*Fake).vgchange},
+	"vgmknodes": {run: (*Fake).vgmknodes},
+	"vgremove":  {plain: []string{"--yes"}, atLeast: 1, run: (*Fake).vgremove},
 }
 
 // line is a parsed command line. Options are in the order given.
@@ -255,6 +256,12 @@ func (f *Fake) lvchange(l line) (string, *failure) {
 	}
 	v.tags = l.tags(v.tags)
 	return fmt.Sprintf("  Logical volume %s/%s changed.\n", g.name, v.name), nil
+}
+
+// vgmknodes has nothing to do: a volume of the fake has its files when it is active.
+func (f *Fake) vgmknodes(l line) (string, *failure) {
+	_, _, problem := f.reach(l)
+	return "", problem
 }
 
 func (f *Fake) vgcreate(l line) (string, *failure) {
