@@ -114,9 +114,14 @@ func (r *csiRun) addNode(ctx context.Context) error {
 	runner := hostexec.Logged(hostexec.OnHost(r.o.hostRoot))
 	host, root := lvm.New(runner), devfile.Root(r.o.hostRoot)
 	mounter := mounts.New(runner, r.o.hostRoot)
-	volumes := provision.New(ctx, &provision.Logical{Host: host, Devices: root, Managed: own, Prefer: prefer, Clock: clock.RealClock{}})
+	logical := &provision.Logical{Host: host, Devices: root, Managed: own, Prefer: prefer, Clock: clock.RealClock{}}
+	volumes := provision.New(ctx, logical)
 	r.closers = append(r.closers, func() error { volumes.Close(); return nil })
-	r.follow = append(r.follow, own.Run)
+	r.follow = append(r.follow, own.Run, func(ctx context.Context) {
+		if err := logical.Recall(ctx); err != nil { // the first call tries again
+			klog.FromContext(ctx).Error(err, "The volumes of this node are not known yet")
+		}
+	})
 	r.services.Identity.Ready = own.Ready
 	r.services.Node = driver.NewNode(driver.NodeOptions{
 		Name: r.o.node, LVM: host, Files: root, Formatter: mounter, Mounter: mounter, Meter: root,

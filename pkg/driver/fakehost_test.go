@@ -60,11 +60,11 @@ func newFakeHost(t testing.TB, groups map[string]capacity.Bytes) (*fakeHost, par
 
 var errBusy = errors.New("device or resource busy")
 
-// volume returns the active volume whose device path is.
+// volume returns the volume whose device file is at path.
 func (h *fakeHost) volume(path string) (lvm.Volume, error) {
 	group, name, _ := strings.Cut(strings.TrimPrefix(path, "/dev/"), "/")
 	v, err := h.node.Host().Volume(context.Background(), group, name)
-	if err != nil || !v.Active {
+	if err != nil || !h.node.Reachable(group, name) {
 		return lvm.Volume{}, &fs.PathError{Op: "stat", Path: path, Err: fs.ErrNotExist}
 	}
 	return v, nil

@@ -18,6 +18,7 @@ import (
 // activator makes the device of a logical volume appear: *lvm.Host.
 type activator interface {
 	ActivateVolume(ctx context.Context, group, name string) error
+	MakeDevices(ctx context.Context, group, name string) error
 }
 
 // files tells what is at a path of the host, without any process: devfile.Root.
@@ -118,19 +119,17 @@ func validPath(what, path string) error {
 }
 
 // device returns the path and the number of the volume's device. Only if it is not
-// there LVM is asked to make it appear; no volume is ever made here.
+// there LVM is asked to make it appear, and an active volume without device files
+// is given them; no volume is ever made here.
 func (n *Node) device(ctx context.Context, h handed) (path string, number uint64, err error) {
 	name := volume.NameOf(h.id)
 	path = lvm.DevicePath(h.context.Group, name)
 	file, err := n.o.Files.Look(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := n.o.LVM.ActivateVolume(ctx, h.context.Group, name); err != nil {
-			return "", 0, err
+	for _, appear := range []func(ctx context.Context, group, name string) error{n.o.LVM.ActivateVolume, n.o.LVM.MakeDevices} {
+		if !errors.Is(err, fs.ErrNotExist) {
+			break
 		}
-		file, err = n.o.Files.Look(path)
-	}
-	if maker, ok := n.o.LVM.(deviceMaker); ok && errors.Is(err, fs.ErrNotExist) {
-		if err := maker.MakeDevices(ctx, h.context.Group, name); err != nil {
+		if err := appear(ctx, h.context.Group, name); err != nil {
 			return "", 0, err
 		}
 		file, err = n.o.Files.Look(path)
@@ -164,9 +163,4 @@ func (n *Node) mounted(path string, number uint64) (bool, error) {
 		return false, fmt.Errorf("%s: %w", path, errOther)
 	}
 	return false, nil
-}
-
-// deviceMaker makes the device files of a volume whose lvcreate was cut short.
-type deviceMaker interface {
-	MakeDevices(ctx context.Context, group, name string) error
 }

@@ -253,6 +253,17 @@ func TestAVolumeThatIsNotActiveIsActivated(t *testing.T) {
 	}
 }
 
+func TestAVolumeWithoutDeviceFilesIsGivenThem(t *testing.T) {
+	b := newBed(t)
+	b.have(t)
+	b.host.node.Unlink("pool", id)
+	b.stage(t, "ext4")
+	want := map[string]int{"lvm lvchange": 1, "lvm vgmknodes": 1, "blkid": 2, "mkfs.ext4": 1, "mount": 1}
+	if diff := cmp.Diff(want, b.host.processes()); diff != "" {
+		t.Errorf("processes (-want +got):\n%s", diff)
+	}
+}
+
 func TestAStagedVolumeIsFormattedOnce(t *testing.T) {
 	b := newBed(t)
 	b.have(t)

@@ -73,6 +73,10 @@ func TestCommandLinesOfChanges(t *testing.T) {
 			func(ctx context.Context, h *Host) error { return h.ActivateVolume(ctx, "share", "data") },
 			"lvm lvchange --activate y -- share/data",
 		},
+		"device files": {
+			func(ctx context.Context, h *Host) error { return h.MakeDevices(ctx, "share", "data") },
+			"lvm vgmknodes -- share/data",
+		},
 		"a new group, never with a yes to wiping": {
 			func(ctx context.Context, h *Host) error { return h.CreateGroup(ctx, "share", []string{"/dev/sdb"}) },
 			"lvm vgcreate -- share /dev/sdb",

@@ -31,7 +31,14 @@ type host interface {
 	CreateVolume(ctx context.Context, c lvm.CreateVolume) error
 	RemoveVolume(ctx context.Context, group, name string, tags ...string) error
 	ChangeTags(ctx context.Context, group, name string, add, del []string) error
+	activator
 	viewer
+}
+
+// activator is the part of *lvm.Host that makes devices appear.
+type activator interface {
+	ActivateVolume(ctx context.Context, group, name string) error
+	MakeDevices(ctx context.Context, group, name string) error
 }
 
 // viewer is the part of *lvm.Host that looks.
@@ -63,6 +70,37 @@ type Logical struct {
 	Clock  clock.PassiveClock
 
 	choosing sync.Mutex // held from choosing a group until the volume is in it
+
+	recalling sync.Mutex          // guards stood
+	stood     map[string][]string // see Recall
+}
+
+// Recall looks once at what stands. A process that died in the middle of its work,
+// or the host, may have left volumes that no device file shows; whatever this
+// process makes itself has one. Until Recall succeeded every search begins with it.
+func (l *Logical) Recall(ctx context.Context) error {
+	_, err := l.recall(ctx)
+	return err
+}
+
+// recall returns the groups of the volumes that stood when this process began, by name.
+func (l *Logical) recall(ctx context.Context) (map[string][]string, error) {
+	l.recalling.Lock()
+	defer l.recalling.Unlock()
+	if l.stood != nil {
+		return l.stood, nil
+	}
+	report, err := l.Host.Report(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("looking at the volumes that stand: %w", err)
+	}
+	l.stood = map[string][]string{}
+	for _, group := range report.Groups {
+		for _, v := range group.Volumes {
+			l.stood[v.Name] = append(l.stood[v.Name], group.Name)
+		}
+	}
+	return l.stood, nil
 }
 
 // ensure takes one process where the group was decided on and nothing is in the
@@ -95,14 +133,18 @@ func (l *Logical) ensure(ctx context.Context, spec Spec) (Volume, finish, error)
 }
 
 // find looks for a volume of that name in the groups. LVM is asked only about one
-// whose device file is there.
+// whose device file is there, or that stood when this process began.
 func (l *Logical) find(ctx context.Context, groups []string, name string) (lvm.Volume, bool, error) {
+	stood, err := l.recall(ctx)
+	if err != nil {
+		return lvm.Volume{}, false, err
+	}
 	for _, group := range groups {
 		stands, err := l.Devices.Exists(lvm.DevicePath(group, name))
 		if err != nil {
 			return lvm.Volume{}, false, fmt.Errorf("looking for volume %s/%s: %w", group, name, err)
 		}
-		if !stands {
+		if !stands && !slices.Contains(stood[name], group) {
 			continue
 		}
 		have, err := l.Host.Volume(ctx, group, name)
@@ -265,6 +307,9 @@ func layoutOf(layout capacity.Layout) (lvm.Layout, error) {
 func (l *Logical) zero(group, name string) finish {
 	return func(ctx context.Context) error {
 		log := klog.FromContext(ctx).WithValues("group", group, "name", name)
+		if err := l.reach(ctx, group, name); err != nil {
+			return fmt.Errorf("zeroing block volume %s/%s: %w", group, name, err)
+		}
 		said := l.Clock.Now()
 		err := l.Devices.Zero(ctx, lvm.DevicePath(group, name), func(done, size capacity.Bytes) {
 			if l.Clock.Since(said) >= progressEvery {
@@ -280,4 +325,20 @@ func (l *Logical) zero(group, name string) finish {
 		}
 		return nil
 	}
+}
+
+// reach makes the device file of a volume appear if it is not there: after a reboot
+// a volume may be inactive, and an lvcreate that was cut short may have left one
+// that is active and has no file.
+func (l *Logical) reach(ctx context.Context, group, name string) error {
+	for _, appear := range []func(ctx context.Context, group, name string) error{l.Host.ActivateVolume, l.Host.MakeDevices} {
+		stands, err := l.Devices.Exists(lvm.DevicePath(group, name))
+		if stands || err != nil {
+			return err
+		}
+		if err := appear(ctx, group, name); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -46,13 +46,17 @@ func (l *Logical) removeElsewhere(ctx context.Context, r Removal, missing error)
 	if err != nil {
 		return "", err
 	}
+	stood, err := l.recall(ctx)
+	if err != nil {
+		return "", err
+	}
 	name := volume.NameOf(r.ID)
 	for _, group := range slices.Sorted(maps.Keys(managed)) {
 		stands, err := l.Devices.Exists(lvm.DevicePath(group, name))
 		if err != nil {
 			return "", fmt.Errorf("looking for volume %s/%s: %w", group, name, err)
 		}
-		if !stands || group == r.Group {
+		if !stands && !slices.Contains(stood[name], group) || group == r.Group {
 			continue
 		}
 		err = l.Host.RemoveVolume(ctx, group, name, volume.IDTag(r.ID))

@@ -251,17 +251,20 @@ func (f *Fake) lvchange(l line) (string, *failure) {
 		if v.holders > 0 {
 			return "", failed("Logical volume %s/%s in use.", g.name, v.name)
 		}
-		v.inactive = true
+		v.inactive, v.unlinked = true, false
 		return "", nil
 	}
 	v.tags = l.tags(v.tags)
 	return fmt.Sprintf("  Logical volume %s/%s changed.\n", g.name, v.name), nil
 }
 
-// vgmknodes has nothing to do: a volume of the fake has its files when it is active.
 func (f *Fake) vgmknodes(l line) (string, *failure) {
-	_, _, problem := f.reach(l)
-	return "", problem
+	_, v, problem := f.reach(l)
+	if problem != nil {
+		return "", problem
+	}
+	v.unlinked = false
+	return "", nil
 }
 
 func (f *Fake) vgcreate(l line) (string, *failure) {

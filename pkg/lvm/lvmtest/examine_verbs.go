@@ -20,6 +20,7 @@ func notFound(t *testing.T, s *subject) {
 		"extend":   func(group, name string) error { return s.host.ExtendVolume(ctx, group, name, mib) },
 		"tag":      func(group, name string) error { return s.host.ChangeTags(ctx, group, name, []string{"a"}, nil) },
 		"activate": func(group, name string) error { return s.host.ActivateVolume(ctx, group, name) },
+		"files":    func(group, name string) error { return s.host.MakeDevices(ctx, group, name) },
 		"look": func(group, name string) error {
 			_, err := s.host.Volume(ctx, group, name)
 			return err
@@ -170,6 +171,7 @@ func activate(t *testing.T, s *subject) {
 	if v := s.volume(t, "data"); !v.Active || v.KernelMinor < 0 {
 		t.Errorf("an active volume is reported as %+v", v)
 	}
+	noError(t, s.host.MakeDevices(t.Context(), s.Group, "data")) // that are there already
 }
 
 func groupTwice(t *testing.T, s *subject) {

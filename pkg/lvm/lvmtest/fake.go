@@ -72,6 +72,7 @@ type logical struct {
 	stripes    int
 	segments   []segment
 	inactive   bool
+	unlinked   bool // active without its files in /dev
 	minor      int
 	holders    int // who has it open
 }
@@ -141,13 +142,33 @@ func (f *Fake) Open(group, name string) (closeVolume func()) {
 	})
 }
 
+// Unlink takes the files of a volume in /dev away, as an lvcreate leaves it that was
+// ended just before it would have made them.
+func (f *Fake) Unlink(group, name string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.mustGroup(group).volumes[name].unlinked = true
+}
+
+// Reachable reports whether a volume has its files in /dev.
+func (f *Fake) Reachable(group, name string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	g := f.groups[group]
+	if g == nil || g.volumes[name] == nil {
+		return false
+	}
+	v := g.volumes[name]
+	return !v.inactive && !v.unlinked
+}
+
 // Reboot closes and deactivates every volume.
 func (f *Fake) Reboot() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, g := range f.groups {
 		for _, v := range g.volumes {
-			v.inactive, v.holders = true, 0
+			v.inactive, v.unlinked, v.holders = true, false, 0
 		}
 	}
 }

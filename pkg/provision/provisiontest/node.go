@@ -51,9 +51,14 @@ func (n *Node) Restart() {
 	if n.Provisioner != nil {
 		n.Close()
 	}
-	n.Provisioner = provision.New(n.t.Context(), &provision.Logical{
+	logical := &provision.Logical{
 		Host: lvm.New(n.Counter), Devices: n.Devices, Managed: n.Groups, Prefer: allocator.Binpack, Clock: clock.RealClock{},
-	})
+	}
+	if err := logical.Recall(n.t.Context()); err != nil {
+		n.t.Fatal(err)
+	}
+	n.Counter.Reset() // looking back is done once, when the process begins
+	n.Provisioner = provision.New(n.t.Context(), logical)
 }
 
 // Volumes returns "group/name" of every volume on the node, ordered.
@@ -103,11 +108,11 @@ type Devices struct {
 	zeroed map[string]bool
 }
 
-// volume returns the active volume whose device path is.
+// volume returns the volume whose device file is at path.
 func (d *Devices) volume(path string) (lvm.Volume, error) {
 	group, name, _ := strings.Cut(strings.TrimPrefix(path, "/dev/"), "/")
 	v, err := d.fake.Host().Volume(context.Background(), group, name)
-	if err != nil || !v.Active {
+	if err != nil || !d.fake.Reachable(group, name) {
 		return lvm.Volume{}, fmt.Errorf("%s: %w", path, fs.ErrNotExist)
 	}
 	return v, nil
