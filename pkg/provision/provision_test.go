@@ -22,7 +22,7 @@ const (
 	id  = "local-5b0e9a0e-6f0e-4c39-9a59-0f9c8c4a7b11"
 )
 
-func node(t *testing.T) *provisiontest.Node {
+func node(t testing.TB) *provisiontest.Node {
 	return provisiontest.New(t, map[string]capacity.Bytes{"fast": 64 * mib, "slow": 128 * mib})
 }
 
@@ -283,129 +283,6 @@ func TestAnOpenVolumeIsKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantVolumes(t, n)
-}
-
-var errCrash = errors.New("the process died")
-
-// crashes calls step with a node whose process dies at one side of one LVM command
-// that changes something, or in the middle of one that creates, so that the volume
-// has no device file, for every such point that step meets. After each it
-// restarts the node and calls check.
-func crashes(t *testing.T, prepare func(*provisiontest.Node), step func(*provisiontest.Node) error, check func(*testing.T, *provisiontest.Node)) int {
-	points := 0
-	for side, hook := range map[string]func(*provisiontest.Node, func(string) error){
-		"before": func(n *provisiontest.Node, f func(string) error) { n.Before = f },
-		"within": func(n *provisiontest.Node, f func(string) error) {
-			n.After = func(command string) error {
-				err := f(command)
-				if err != nil && strings.HasPrefix(command, "lvm lvcreate") {
-					for _, volume := range n.Volumes() {
-						group, name, _ := strings.Cut(volume, "/")
-						n.Unlink(group, name)
-					}
-				}
-				return err
-			}
-		},
-		"after": func(n *provisiontest.Node, f func(string) error) { n.After = f },
-	} {
-		for at := 0; ; at++ {
-			n := node(t)
-			prepare(n)
-			met, crashed := 0, ""
-			hook(n, func(command string) error {
-				if met++; met == at+1 {
-					crashed = command
-					return errCrash
-				}
-				return nil
-			})
-			err := step(n)
-			n.Before, n.After = nil, nil
-			if crashed == "" {
-				break // there is no such point
-			}
-			points++
-			if !errors.Is(err, errCrash) {
-				t.Errorf("%s %q: got %v, want the crash", side, crashed, err)
-			}
-			n.Restart()
-			t.Run(side+" "+strings.Join(strings.Fields(crashed)[:2], " "), func(t *testing.T) { check(t, n) })
-		}
-	}
-	return points
-}
-
-func TestARepeatedCreateFinishesWhereverTheFirstDied(t *testing.T) {
-	for name, test := range map[string]struct {
-		spec   provision.Spec
-		points int
-	}{
-		"a volume for a file system":            {spec(), 3},
-		"a block volume":                        {spec(block), 6},
-		"a volume where this node chooses":      {spec(anywhere), 3},
-		"a block volume where this node does":   {spec(anywhere, block), 6},
-		"a volume that was decided on anew":     {spec(in("slow")), 3},
-		"a volume that only this group will do": {spec(onlyIn("slow")), 3},
-	} {
-		t.Run(name, func(t *testing.T) {
-			points := crashes(t, func(*provisiontest.Node) {},
-				func(n *provisiontest.Node) error { _, err := n.Ensure(t.Context(), test.spec); return err },
-				func(t *testing.T, n *provisiontest.Node) {
-					again := test.spec
-					if again.OnlyGroup == "" {
-						again.Group = "fast" // whatever was said before
-					}
-					got := mustEnsure(t, n, again)
-					wantVolumes(t, n, got.Group+"/"+id)
-					path := lvm.DevicePath(got.Group, id)
-					if test.spec.Block && !n.Devices.Zeroed(path) {
-						t.Error("the volume shows what former tenants left")
-					}
-					for _, tag := range n.Volume(got.Group, id).Tags {
-						if strings.HasPrefix(tag, "open-local.state") {
-							t.Errorf("the volume still has the tag %s", tag)
-						}
-					}
-					if err := n.Remove(t.Context(), provision.Removal{ID: id, Kind: volume.LVM, Group: got.Group}); err != nil {
-						t.Fatal(err)
-					}
-					wantVolumes(t, n)
-				})
-			if points != test.points {
-				t.Errorf("%d points to crash at, want %d", points, test.points)
-			}
-		})
-	}
-}
-
-func TestARepeatedDeleteFinishesWhereverTheFirstDied(t *testing.T) {
-	for name, test := range map[string]struct {
-		tags   []string
-		points int
-	}{
-		"a tagged volume":                  {[]string{volume.IDTag(id)}, 3},
-		"a volume of the first open-local": {nil, 6},
-	} {
-		t.Run(name, func(t *testing.T) {
-			remove := func(n *provisiontest.Node) error {
-				return n.Remove(t.Context(), provision.Removal{ID: id, Kind: volume.LVM, Group: "fast", Proven: true})
-			}
-			points := crashes(t, func(n *provisiontest.Node) {
-				if err := n.Host().CreateVolume(t.Context(), lvm.CreateVolume{Group: "fast", Name: id, Size: 8 * mib, Tags: test.tags}); err != nil {
-					t.Fatal(err)
-				}
-			}, remove, func(t *testing.T, n *provisiontest.Node) {
-				if err := remove(n); err != nil {
-					t.Fatal(err)
-				}
-				wantVolumes(t, n)
-			})
-			if points != test.points {
-				t.Errorf("%d points to crash at, want %d", points, test.points)
-			}
-		})
-	}
 }
 
 func TestZeroingOutlivesTheCall(t *testing.T) {

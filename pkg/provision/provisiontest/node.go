@@ -28,7 +28,8 @@ type Node struct {
 	Devices *Devices
 	Groups  Managed
 
-	t testing.TB
+	t      testing.TB
+	killer *Killer // nil where nobody dies
 }
 
 // New returns a node with managed groups of the given sizes.
@@ -39,7 +40,7 @@ func New(t testing.TB, groups map[string]capacity.Bytes) *Node {
 		n.AddGroup(name, "/dev/disk-"+name, size)
 		n.Groups[name] = size
 	}
-	n.Counter = hostexec.NewCounter(n.Fake)
+	n.Counter = hostexec.NewCounter(n.mortal())
 	n.Devices = &Devices{fake: n.Fake, zeroed: map[string]bool{}}
 	n.Restart()
 	t.Cleanup(func() { n.Close() })
