@@ -10,8 +10,11 @@ import (
 // without touching those who ask.
 type Layout string
 
-// Linear puts a volume's extents one after another wherever there is room.
-const Linear Layout = "linear"
+// The layouts. The words are those of the lvmType parameter.
+const (
+	Linear  Layout = "linear"   // extents one after another wherever there is room
+	Striped Layout = "striping" // the same number of extents on each of several physical volumes
+)
 
 // Cost returns what a volume of size bytes takes from a group with the given
 // extent size, in bytes.

@@ -38,10 +38,19 @@ type nodes interface {
 	Connect(name string) (RemoteNode, error)
 }
 
-// RemoteNode makes and removes volumes on one node, as provision.Provisioner does.
+// RemoteNode does on one node what provision.Provisioner does.
 type RemoteNode interface {
 	Ensure(ctx context.Context, spec provision.Spec) (provision.Volume, error)
 	Remove(ctx context.Context, r provision.Removal) error
+	Grow(ctx context.Context, g provision.Growth) (capacity.Bytes, error)
+	Modify(ctx context.Context, m provision.Modification) error
+	remoteSnapshots
+}
+
+// remoteSnapshots is what a node does about snapshots.
+type remoteSnapshots interface {
+	Snapshot(ctx context.Context, spec provision.SnapshotSpec) (provision.Snapshot, error)
+	RemoveSnapshot(ctx context.Context, r provision.SnapshotRemoval) error
 }
 
 // A Reservation is what the scheduler is asked: the claim shall lie on that node.

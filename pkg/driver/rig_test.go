@@ -49,10 +49,7 @@ type parts struct {
 	services driver.NodeOptions
 }
 
-type provisioner interface {
-	Ensure(ctx context.Context, spec provision.Spec) (provision.Volume, error)
-	Remove(ctx context.Context, r provision.Removal) error
-}
+type provisioner = driver.RemoteNode
 
 // rig is a cluster of one node: API objects, the CSI controller, the node's API
 // behind mutual TLS, and the CSI services of both on one socket.

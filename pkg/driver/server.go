@@ -49,6 +49,16 @@ func changing(req any) string {
 		return "controller " + req.GetName()
 	case *csi.DeleteVolumeRequest:
 		return "controller " + req.GetVolumeId()
+	case *csi.ControllerExpandVolumeRequest:
+		return "controller " + req.GetVolumeId()
+	case *csi.ControllerModifyVolumeRequest:
+		return "controller " + req.GetVolumeId()
+	case *csi.CreateSnapshotRequest:
+		return "controller " + req.GetName()
+	case *csi.DeleteSnapshotRequest:
+		return "controller " + req.GetSnapshotId()
+	case *csi.NodeExpandVolumeRequest:
+		return "node " + req.GetVolumeId()
 	case *csi.NodeStageVolumeRequest:
 		return "node " + req.GetVolumeId()
 	case *csi.NodeUnstageVolumeRequest:

@@ -97,6 +97,10 @@ func (c *Client) Ensure(ctx context.Context, spec provision.Spec) (provision.Vol
 		Layout:        string(spec.Layout),
 		Block:         spec.Block,
 		Tags:          spec.Tags,
+
+		SourceSnapshot: spec.Source.Snapshot,
+		SourceVolume:   spec.Source.Volume,
+		SourceGroup:    spec.Source.Group,
 	})
 	if err != nil {
 		return provision.Volume{}, decode(c.address, err)
@@ -111,6 +115,53 @@ func (c *Client) Remove(ctx context.Context, r provision.Removal) error {
 	_, err := c.api.DeleteVolume(ctx, &nodepb.DeleteVolumeRequest{
 		Id: r.ID, Kind: string(r.Kind), Group: r.Group, InPersistentVolume: r.Proven,
 	})
+	return decode(c.address, err)
+}
+
+// Grow makes the volume on the node at least as large as asked.
+func (c *Client) Grow(ctx context.Context, g provision.Growth) (capacity.Bytes, error) {
+	ctx, cancel := withTimeout(ctx)
+	defer cancel()
+	resp, err := c.api.ExpandVolume(ctx, &nodepb.ExpandVolumeRequest{
+		Id: g.ID, Kind: string(g.Kind), Group: g.Group,
+		RequiredBytes: int64(g.Size), LimitBytes: int64(g.Limit), InPersistentVolume: g.Proven,
+	})
+	return capacity.Bytes(resp.GetSizeBytes()), decode(c.address, err)
+}
+
+// Modify changes the limits of the volume on the node.
+func (c *Client) Modify(ctx context.Context, m provision.Modification) error {
+	ctx, cancel := withTimeout(ctx)
+	defer cancel()
+	_, err := c.api.ModifyVolume(ctx, &nodepb.ModifyVolumeRequest{
+		Id: m.ID, Kind: string(m.Kind), Group: m.Group, Iops: m.IOPS, Bps: m.BPS, InPersistentVolume: m.Proven,
+	})
+	return decode(c.address, err)
+}
+
+// Snapshot makes the snapshot exist on the node and returns it.
+func (c *Client) Snapshot(ctx context.Context, spec provision.SnapshotSpec) (provision.Snapshot, error) {
+	ctx, cancel := withTimeout(ctx)
+	defer cancel()
+	resp, err := c.api.CreateSnapshot(ctx, &nodepb.CreateSnapshotRequest{
+		Id: spec.ID, Kind: string(spec.Kind), Volume: spec.Volume, Group: spec.Group,
+		SpaceBytes: int64(spec.Space), StepBytes: int64(spec.Step), ThresholdPercent: int32(spec.Threshold), //nolint:gosec // below 101
+		ReadOnly: spec.ReadOnly, Tags: spec.Tags,
+	})
+	if err != nil {
+		return provision.Snapshot{}, decode(c.address, err)
+	}
+	return provision.Snapshot{
+		ID: spec.ID, Volume: resp.GetVolume(), Group: resp.GetGroup(),
+		Size: capacity.Bytes(resp.GetSizeBytes()), Created: time.Unix(0, resp.GetCreatedUnixNano()),
+	}, nil
+}
+
+// RemoveSnapshot makes the snapshot not exist on the node.
+func (c *Client) RemoveSnapshot(ctx context.Context, r provision.SnapshotRemoval) error {
+	ctx, cancel := withTimeout(ctx)
+	defer cancel()
+	_, err := c.api.DeleteSnapshot(ctx, &nodepb.DeleteSnapshotRequest{Id: r.ID, Kind: string(r.Kind), Group: r.Group})
 	return decode(c.address, err)
 }
 

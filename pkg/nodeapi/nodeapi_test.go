@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -24,6 +25,8 @@ import (
 type node struct {
 	spec    provision.Spec
 	removal provision.Removal
+	asked   any // by any other call
+	shot    provision.Snapshot
 	vol     provision.Volume
 	err     error
 	panics  bool
@@ -39,6 +42,26 @@ func (n *node) Ensure(_ context.Context, spec provision.Spec) (provision.Volume,
 
 func (n *node) Remove(_ context.Context, r provision.Removal) error {
 	n.removal = r
+	return n.err
+}
+
+func (n *node) Grow(_ context.Context, g provision.Growth) (capacity.Bytes, error) {
+	n.asked = g
+	return n.vol.Size, n.err
+}
+
+func (n *node) Modify(_ context.Context, m provision.Modification) error {
+	n.asked = m
+	return n.err
+}
+
+func (n *node) Snapshot(_ context.Context, spec provision.SnapshotSpec) (provision.Snapshot, error) {
+	n.asked = spec
+	return n.shot, n.err
+}
+
+func (n *node) RemoveSnapshot(_ context.Context, r provision.SnapshotRemoval) error {
+	n.asked = r
 	return n.err
 }
 
@@ -85,6 +108,7 @@ func TestWhatIsAskedArrivesWhole(t *testing.T) {
 	want := provision.Spec{
 		ID: "local-1", Kind: volume.LVM, Group: "pool", OnlyGroup: "pool", Size: capacity.GiB, Limit: 2 * capacity.GiB,
 		Layout: capacity.Linear, Block: true, Tags: []string{"a", "b"},
+		Source: provision.Source{Snapshot: "snap-1", Volume: "local-0", Group: "pool"},
 	}
 	n := &node{vol: provision.Volume{ID: "local-1", Group: "pool", Size: capacity.GiB + 1}}
 	client := serve(t, n, nodeapi.DefaultClientName)
@@ -104,6 +128,61 @@ func TestWhatIsAskedArrivesWhole(t *testing.T) {
 	}
 	if diff := cmp.Diff(removal, n.removal); diff != "" {
 		t.Errorf("removal (-asked +arrived):\n%s", diff)
+	}
+}
+
+func TestEveryCallArrivesWhole(t *testing.T) {
+	n := &node{
+		vol:  provision.Volume{Size: 3 * capacity.GiB},
+		shot: provision.Snapshot{ID: "snap-1", Volume: "local-1", Group: "pool", Size: capacity.GiB, Created: time.Unix(7, 9)},
+	}
+	client := serve(t, n, nodeapi.DefaultClientName)
+	limit, none := int64(1024), int64(0)
+	for name, tc := range map[string]struct {
+		ask  any
+		want any
+	}{
+		"growing": {
+			ask: provision.Growth{ID: "local-1", Kind: volume.LVM, Group: "pool", Size: 2 * capacity.GiB, Limit: 3 * capacity.GiB, Proven: true}, want: n.vol.Size,
+		},
+		"changing one limit, and taking off the other": {
+			ask: provision.Modification{ID: "local-1", Kind: volume.LVM, Group: "pool", IOPS: &limit, BPS: &none, Proven: true},
+		},
+		"changing one limit, and leaving the other": {
+			ask: provision.Modification{ID: "local-1", Kind: volume.LVM, Group: "pool", BPS: &limit},
+		},
+		"a snapshot": {
+			ask: provision.SnapshotSpec{
+				ID: "snap-1", Volume: "local-1", Kind: volume.LVM, Group: "pool", Space: 4 * capacity.GiB, Step: capacity.GiB, Threshold: 50,
+				ReadOnly: true, Tags: []string{"a"},
+			},
+			want: n.shot,
+		},
+		"removing a snapshot": {ask: provision.SnapshotRemoval{ID: "snap-1", Kind: volume.LVM, Group: "pool"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got any
+			var err error
+			switch ask := tc.ask.(type) {
+			case provision.Growth:
+				got, err = client.Grow(t.Context(), ask)
+			case provision.Modification:
+				err = client.Modify(t.Context(), ask)
+			case provision.SnapshotSpec:
+				got, err = client.Snapshot(t.Context(), ask)
+			case provision.SnapshotRemoval:
+				err = client.RemoveSnapshot(t.Context(), ask)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tc.ask, n.asked); diff != "" {
+				t.Errorf("request (-asked +arrived):\n%s", diff)
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("answer (-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 

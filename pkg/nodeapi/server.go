@@ -39,6 +39,15 @@ const (
 type volumes interface {
 	Ensure(ctx context.Context, spec provision.Spec) (provision.Volume, error)
 	Remove(ctx context.Context, r provision.Removal) error
+	Grow(ctx context.Context, g provision.Growth) (capacity.Bytes, error)
+	Modify(ctx context.Context, m provision.Modification) error
+	snapshots
+}
+
+// snapshots is what there is about snapshots.
+type snapshots interface {
+	Snapshot(ctx context.Context, spec provision.SnapshotSpec) (provision.Snapshot, error)
+	RemoveSnapshot(ctx context.Context, r provision.SnapshotRemoval) error
 }
 
 // NewServer returns a server of v for clients that prove the name clientName. The
@@ -88,6 +97,7 @@ func (s *service) CreateVolume(ctx context.Context, req *nodepb.CreateVolumeRequ
 		Layout:    capacity.Layout(req.GetLayout()),
 		Block:     req.GetBlock(),
 		Tags:      req.GetTags(),
+		Source:    provision.Source{Snapshot: req.GetSourceSnapshot(), Volume: req.GetSourceVolume(), Group: req.GetSourceGroup()},
 	})
 	if err != nil {
 		return nil, err
@@ -107,4 +117,52 @@ func (s *service) DeleteVolume(ctx context.Context, req *nodepb.DeleteVolumeRequ
 		return nil, err
 	}
 	return &nodepb.DeleteVolumeResponse{}, nil
+}
+
+// ExpandVolume implements nodepb.NodeServer.
+func (s *service) ExpandVolume(ctx context.Context, req *nodepb.ExpandVolumeRequest) (*nodepb.ExpandVolumeResponse, error) {
+	size, err := s.volumes.Grow(ctx, provision.Growth{
+		ID: req.GetId(), Kind: volume.Kind(req.GetKind()), Group: req.GetGroup(),
+		Size: capacity.Bytes(req.GetRequiredBytes()), Limit: capacity.Bytes(req.GetLimitBytes()), Proven: req.GetInPersistentVolume(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &nodepb.ExpandVolumeResponse{SizeBytes: int64(size)}, nil
+}
+
+// ModifyVolume implements nodepb.NodeServer.
+func (s *service) ModifyVolume(ctx context.Context, req *nodepb.ModifyVolumeRequest) (*nodepb.ModifyVolumeResponse, error) {
+	err := s.volumes.Modify(ctx, provision.Modification{
+		ID: req.GetId(), Kind: volume.Kind(req.GetKind()), Group: req.GetGroup(),
+		IOPS: req.Iops, BPS: req.Bps, Proven: req.GetInPersistentVolume(), //nolint:protogetter // not set is not zero
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &nodepb.ModifyVolumeResponse{}, nil
+}
+
+// CreateSnapshot implements nodepb.NodeServer.
+func (s *service) CreateSnapshot(ctx context.Context, req *nodepb.CreateSnapshotRequest) (*nodepb.CreateSnapshotResponse, error) {
+	snapshot, err := s.volumes.Snapshot(ctx, provision.SnapshotSpec{
+		ID: req.GetId(), Volume: req.GetVolume(), Kind: volume.Kind(req.GetKind()), Group: req.GetGroup(),
+		Space: capacity.Bytes(req.GetSpaceBytes()), Step: capacity.Bytes(req.GetStepBytes()), Threshold: int(req.GetThresholdPercent()),
+		ReadOnly: req.GetReadOnly(), Tags: req.GetTags(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &nodepb.CreateSnapshotResponse{
+		Volume: snapshot.Volume, Group: snapshot.Group, SizeBytes: int64(snapshot.Size), CreatedUnixNano: snapshot.Created.UnixNano(),
+	}, nil
+}
+
+// DeleteSnapshot implements nodepb.NodeServer.
+func (s *service) DeleteSnapshot(ctx context.Context, req *nodepb.DeleteSnapshotRequest) (*nodepb.DeleteSnapshotResponse, error) {
+	err := s.volumes.RemoveSnapshot(ctx, provision.SnapshotRemoval{ID: req.GetId(), Kind: volume.Kind(req.GetKind()), Group: req.GetGroup()})
+	if err != nil {
+		return nil, err
+	}
+	return &nodepb.DeleteSnapshotResponse{}, nil
 }

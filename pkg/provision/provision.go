@@ -45,13 +45,27 @@ type Spec struct {
 	// Block volumes are handed out as they are, so they are zeroed first.
 	Block bool
 	Tags  []string // whose it is
+	// Source is what the volume begins as; the zero Source is nothing.
+	Source Source
 }
+
+// A Source is what a volume is copied from: a snapshot or a volume on this node.
+type Source struct {
+	Snapshot string // its handle; or
+	Volume   string // its handle
+	Group    string // where it is known to lie
+}
+
+// Given reports whether there is a source at all.
+func (s Source) Given() bool { return s.Snapshot != "" || s.Volume != "" }
 
 func (s Spec) validate() error {
 	if err := volume.ValidID(s.ID); err != nil {
 		return err
 	}
 	switch {
+	case s.Source.Given():
+		return fmt.Errorf("%w volume %s: copies are not served yet", volume.ErrInvalid, s.ID)
 	case s.Size < 0, s.Limit < 0:
 		return fmt.Errorf("%w size of volume %s: it is below zero", volume.ErrInvalid, s.ID)
 	case s.Limit > 0 && s.Size > s.Limit:
@@ -91,6 +105,10 @@ type kind interface {
 	// out, and that may be begun again from its start.
 	ensure(ctx context.Context, spec Spec) (Volume, finish, error)
 	remove(ctx context.Context, r Removal) error
+	grow(ctx context.Context, g Growth) (capacity.Bytes, error)
+	modify(ctx context.Context, m Modification) error
+	snapshot(ctx context.Context, spec SnapshotSpec) (Snapshot, error)
+	removeSnapshot(ctx context.Context, r SnapshotRemoval) error
 }
 
 type finish func(ctx context.Context) error

@@ -12,6 +12,9 @@ const (
 	keyGroup = "vgName"
 	keyIOPS  = "iops"
 	keyBPS   = "bps"
+
+	keySnapshot    = "csi.aliyun.com/snapshot"
+	keyMkfsOptions = "mkfsOptions"
 )
 
 // A Context is what a PersistentVolume remembers of its volume, for calls that
@@ -19,8 +22,12 @@ const (
 type Context struct {
 	Kind  Kind
 	Group string // of an LVM volume
-	IOPS  int64  // 0 is unlimited
-	BPS   int64  // 0 is unlimited
+	// Snapshot is the handle of the snapshot that a volume shows which has nothing of
+	// its own; or empty.
+	Snapshot string
+	// MkfsOptions are arguments for mkfs, each found to be allowed.
+	MkfsOptions []string
+	Limits
 }
 
 // Attributes returns c as the volumeAttributes of a PersistentVolume.
@@ -35,6 +42,12 @@ func (c Context) Attributes() map[string]string {
 	if c.BPS > 0 {
 		attributes[keyBPS] = formatLimit(c.BPS)
 	}
+	if c.Snapshot != "" {
+		attributes[keySnapshot] = c.Snapshot
+	}
+	if len(c.MkfsOptions) > 0 {
+		attributes[keyMkfsOptions] = strings.Join(c.MkfsOptions, " ")
+	}
 	return attributes
 }
 
@@ -48,6 +61,8 @@ var contextFields = []struct {
 	{keyGroup, func(c *Context, value string) error { c.Group = value; return ValidGroup(value) }},
 	{keyIOPS, func(c *Context, value string) error { return setLimit(&c.IOPS, value) }},
 	{keyBPS, func(c *Context, value string) error { return setLimit(&c.BPS, value) }},
+	{keySnapshot, func(c *Context, value string) error { c.Snapshot = value; return ValidID(value) }},
+	{keyMkfsOptions, func(c *Context, value string) error { c.MkfsOptions = strings.Fields(value); return nil }},
 }
 
 // ParseContext reads the volumeAttributes of a PersistentVolume. Keys it does not

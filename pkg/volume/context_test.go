@@ -21,7 +21,7 @@ func TestParseContext(t *testing.T) {
 		},
 		"limits are kept": {
 			attributes: map[string]string{"volumeType": "LVM", "vgName": "pool", "iops": "1Ki", "bps": "1048576"},
-			want:       volume.Context{Kind: volume.LVM, Group: "pool", IOPS: 1024, BPS: 1 << 20},
+			want:       volume.Context{Kind: volume.LVM, Group: "pool", Limits: volume.Limits{IOPS: 1024, BPS: 1 << 20}},
 		},
 		"keys of others are left alone": {
 			attributes: map[string]string{"volumeType": "Device", "Device": "/dev/vdd", "storage.kubernetes.io/csiProvisionerIdentity": "x"},
@@ -55,13 +55,15 @@ func TestParseContext(t *testing.T) {
 func TestContextsSurviveAPersistentVolume(t *testing.T) {
 	for _, want := range []volume.Context{
 		{Kind: volume.LVM, Group: "pool"},
-		{Kind: volume.LVM, Group: "pool", IOPS: 1},
-		{Kind: volume.LVM, Group: "pool", BPS: 1<<63 - 1},
+		{Kind: volume.LVM, Group: "pool", Limits: volume.Limits{IOPS: 1}},
+		{Kind: volume.LVM, Group: "pool", Limits: volume.Limits{BPS: 1<<63 - 1}},
+		{Kind: volume.LVM, Group: "pool", Snapshot: "snap-1"},
+		{Kind: volume.LVM, Group: "pool", MkfsOptions: []string{"-m", "1"}},
 		{Kind: volume.MountPoint},
-		{Kind: volume.Device, IOPS: 7, BPS: 9},
+		{Kind: volume.Device, Limits: volume.Limits{IOPS: 7, BPS: 9}},
 	} {
 		got, err := volume.ParseContext(want.Attributes())
-		if err != nil || got != want {
+		if err != nil || !cmp.Equal(got, want) {
 			t.Errorf("read back %+v (%v), want %+v", got, err, want)
 		}
 	}
@@ -73,13 +75,13 @@ func FuzzParseContext(f *testing.F) {
 	f.Fuzz(func(t *testing.T, kind, group, iops, bps string) {
 		c, err := volume.ParseContext(map[string]string{"volumeType": kind, "vgName": group, "iops": iops, "bps": bps})
 		if err != nil {
-			if !errors.Is(err, volume.ErrInvalid) || c != (volume.Context{}) {
+			if !errors.Is(err, volume.ErrInvalid) || !cmp.Equal(c, volume.Context{}) {
 				t.Errorf("error %v beside %+v", err, c)
 			}
 			return
 		}
 		again, err := volume.ParseContext(c.Attributes())
-		if err != nil || again != c {
+		if err != nil || !cmp.Equal(again, c) {
 			t.Errorf("read back %+v (%v), want %+v", again, err, c)
 		}
 	})

@@ -20,8 +20,7 @@ type Inline struct {
 	Group  string
 	Size   capacity.Bytes // as asked, before rounding to extents
 	Layout capacity.Layout
-	IOPS   int64 // 0 is unlimited
-	BPS    int64 // 0 is unlimited
+	Limits
 }
 
 // ParseInline reads the volumeAttributes of an inline volume. Keys that kubelet

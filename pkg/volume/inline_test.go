@@ -21,7 +21,7 @@ func TestInlineVolumesAreParsedAtTheDoor(t *testing.T) {
 		},
 		"everything that may be said": {
 			attributes: map[string]string{"vgName": "pool", "size": "100M", "lvmType": "linear", "iops": "1024", "bps": "1Mi"},
-			want:       Inline{Group: "pool", Size: 100_000_000, Layout: capacity.Linear, IOPS: 1024, BPS: 1 << 20},
+			want:       Inline{Group: "pool", Size: 100_000_000, Layout: capacity.Linear, Limits: Limits{IOPS: 1024, BPS: 1 << 20}},
 		},
 		"what kubelet adds is left alone": {
 			attributes: map[string]string{"vgName": "pool", "csi.storage.k8s.io/pod.name": "p", "csi.storage.k8s.io/ephemeral": "true"},

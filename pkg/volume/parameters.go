@@ -19,8 +19,9 @@ type Parameters struct {
 	Media  Media           // the wanted media type, or empty for any
 	FSType string          // never empty: DefaultFS where the class names none
 	Layout capacity.Layout // how a logical volume lies in its group
-	IOPS   int64           // operations a second, each of reads and writes; 0 is unlimited
-	BPS    int64           // bytes a second, each of reads and writes; 0 is unlimited
+	// MkfsOptions are arguments for mkfs, each found to be allowed.
+	MkfsOptions []string
+	Limits
 }
 
 // field reads one parameter. They are applied in the order of the keys, so the

@@ -3,7 +3,9 @@ package volume
 import (
 	"encoding/base64"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // Every logical volume that open-local makes carries tags that say whose it is.
@@ -15,6 +17,11 @@ const (
 	tagDriver  = TagPrefix + "driver"
 	tagCluster = TagPrefix + "cluster"
 	tagClaim   = TagPrefix + "claim"
+
+	tagSnapshot = TagPrefix + "snapshot"
+	tagSource   = TagPrefix + "source"
+	tagCreated  = TagPrefix + "created"
+	tagPod      = TagPrefix + "pod"
 
 	encoded = "64"
 )
@@ -37,19 +44,61 @@ func IDTag(id string) string {
 // IDFromTags returns the volume handle that one of tags names. It returns false
 // when there is none, and also when a tag cannot be read or two disagree:
 // a volume of doubtful ownership is nobody's to touch.
-func IDFromTags(tags []string) (string, bool) {
-	var id string
+func IDFromTags(tags []string) (string, bool) { return onlyValue(tagID, tags) }
+
+// onlyValue returns the value of the tags with that key, if they can be read and
+// agree.
+func onlyValue(key string, tags []string) (string, bool) {
+	var only string
 	for _, t := range tags {
-		value, isID, readable := tagValue(tagID, t)
+		value, has, readable := tagValue(key, t)
 		switch {
-		case !isID:
-		case !readable, id != "" && id != value:
+		case !has:
+		case !readable, only != "" && only != value:
 			return "", false
 		default:
-			id = value
+			only = value
 		}
 	}
-	return id, id != ""
+	return only, only != ""
+}
+
+// SnapshotTag returns the tag that ties a logical volume to the snapshot handle id.
+func SnapshotTag(id string) string { return tag(tagSnapshot, id) }
+
+// SnapshotFromTags returns the snapshot handle that tags name, as IDFromTags does
+// for volumes.
+func SnapshotFromTags(tags []string) (string, bool) { return onlyValue(tagSnapshot, tags) }
+
+// SourceTag returns the tag that says of a snapshot which volume it is of.
+func SourceTag(volumeID string) string { return tag(tagSource, volumeID) }
+
+// SourceFromTags returns the handle of the volume that a snapshot is of.
+func SourceFromTags(tags []string) (string, bool) { return onlyValue(tagSource, tags) }
+
+// CreatedTag returns the tag that keeps when a snapshot was made.
+func CreatedTag(at time.Time) string { return tag(tagCreated, strconv.FormatInt(at.UnixNano(), 10)) }
+
+// CreatedFromTags returns when a snapshot was made.
+func CreatedFromTags(tags []string) (time.Time, bool) {
+	value, ok := onlyValue(tagCreated, tags)
+	nanoseconds, err := strconv.ParseInt(value, 10, 64)
+	return time.Unix(0, nanoseconds), ok && err == nil
+}
+
+// PodTag returns the tag that says of an inline volume which pod it is of.
+func PodTag(namespace, name, uid string) string {
+	return tag(tagPod, namespace+"/"+name+"/"+uid)
+}
+
+// PodFromTags returns the pod that an inline volume is of.
+func PodFromTags(tags []string) (namespace, name, uid string, ok bool) {
+	value, ok := onlyValue(tagPod, tags)
+	parts := strings.Split(value, "/")
+	if !ok || len(parts) != 3 || slices.Contains(parts, "") {
+		return "", "", "", false
+	}
+	return parts[0], parts[1], parts[2], true
 }
 
 // DriverFromTags returns the CSI driver that tags name, or false when they name

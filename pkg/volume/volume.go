@@ -67,4 +67,7 @@ type Claim struct {
 	// Media is what the disks must be made of; empty means any.
 	Media  Media
 	Layout capacity.Layout
+	// Node is the only node that will do, because what the volume is made from lies
+	// there; empty means any.
+	Node string
 }

@@ -41,10 +41,15 @@ type CreateVolumeRequest struct {
 	// The volume is handed to a pod as a device, so nothing of what was there
 	// before may be readable.
 	Block bool `protobuf:"varint,8,opt,name=block,proto3" json:"block,omitempty"`
-	// Tags that say whose the volume is.
-	Tags          []string `protobuf:"bytes,9,rep,name=tags,proto3" json:"tags,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// Tags that say whose the volume is, and what its IO is held to.
+	Tags []string `protobuf:"bytes,9,rep,name=tags,proto3" json:"tags,omitempty"`
+	// The handle of the snapshot or of the volume that the volume begins as a copy
+	// of, if any, and the volume group in which that is known to lie.
+	SourceSnapshot string `protobuf:"bytes,10,opt,name=source_snapshot,json=sourceSnapshot,proto3" json:"source_snapshot,omitempty"`
+	SourceVolume   string `protobuf:"bytes,11,opt,name=source_volume,json=sourceVolume,proto3" json:"source_volume,omitempty"`
+	SourceGroup    string `protobuf:"bytes,12,opt,name=source_group,json=sourceGroup,proto3" json:"source_group,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *CreateVolumeRequest) Reset() {
@@ -138,6 +143,27 @@ func (x *CreateVolumeRequest) GetTags() []string {
 		return x.Tags
 	}
 	return nil
+}
+
+func (x *CreateVolumeRequest) GetSourceSnapshot() string {
+	if x != nil {
+		return x.SourceSnapshot
+	}
+	return ""
+}
+
+func (x *CreateVolumeRequest) GetSourceVolume() string {
+	if x != nil {
+		return x.SourceVolume
+	}
+	return ""
+}
+
+func (x *CreateVolumeRequest) GetSourceGroup() string {
+	if x != nil {
+		return x.SourceGroup
+	}
+	return ""
 }
 
 type CreateVolumeResponse struct {
@@ -302,6 +328,536 @@ func (*DeleteVolumeResponse) Descriptor() ([]byte, []int) {
 	return file_pkg_nodeapi_nodepb_node_proto_rawDescGZIP(), []int{3}
 }
 
+type ExpandVolumeRequest struct {
+	state              protoimpl.MessageState `protogen:"open.v1"`
+	Id                 string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Kind               string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	Group              string                 `protobuf:"bytes,3,opt,name=group,proto3" json:"group,omitempty"`
+	RequiredBytes      int64                  `protobuf:"varint,4,opt,name=required_bytes,json=requiredBytes,proto3" json:"required_bytes,omitempty"`
+	LimitBytes         int64                  `protobuf:"varint,5,opt,name=limit_bytes,json=limitBytes,proto3" json:"limit_bytes,omitempty"`
+	InPersistentVolume bool                   `protobuf:"varint,6,opt,name=in_persistent_volume,json=inPersistentVolume,proto3" json:"in_persistent_volume,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *ExpandVolumeRequest) Reset() {
+	*x = ExpandVolumeRequest{}
+	mi := &file_pkg_nodeapi_nodepb_node_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExpandVolumeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExpandVolumeRequest) ProtoMessage() {}
+
+func (x *ExpandVolumeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_nodeapi_nodepb_node_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExpandVolumeRequest.ProtoReflect.Descriptor instead.
+func (*ExpandVolumeRequest) Descriptor() ([]byte, []int) {
+	return file_pkg_nodeapi_nodepb_node_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ExpandVolumeRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ExpandVolumeRequest) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *ExpandVolumeRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *ExpandVolumeRequest) GetRequiredBytes() int64 {
+	if x != nil {
+		return x.RequiredBytes
+	}
+	return 0
+}
+
+func (x *ExpandVolumeRequest) GetLimitBytes() int64 {
+	if x != nil {
+		return x.LimitBytes
+	}
+	return 0
+}
+
+func (x *ExpandVolumeRequest) GetInPersistentVolume() bool {
+	if x != nil {
+		return x.InPersistentVolume
+	}
+	return false
+}
+
+type ExpandVolumeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the volume really has.
+	SizeBytes     int64 `protobuf:"varint,1,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExpandVolumeResponse) Reset() {
+	*x = ExpandVolumeResponse{}
+	mi := &file_pkg_nodeapi_nodepb_node_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExpandVolumeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExpandVolumeResponse) ProtoMessage() {}
+
+func (x *ExpandVolumeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_nodeapi_nodepb_node_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExpandVolumeResponse.ProtoReflect.Descriptor instead.
+func (*ExpandVolumeResponse) Descriptor() ([]byte, []int) {
+	return file_pkg_nodeapi_nodepb_node_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ExpandVolumeResponse) GetSizeBytes() int64 {
+	if x != nil {
+		return x.SizeBytes
+	}
+	return 0
+}
+
+type ModifyVolumeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Kind  string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	Group string                 `protobuf:"bytes,3,opt,name=group,proto3" json:"group,omitempty"`
+	// Operations and bytes a second, of reads and writes each. What is not set stays
+	// as it is, 0 is unlimited.
+	Iops               *int64 `protobuf:"varint,4,opt,name=iops,proto3,oneof" json:"iops,omitempty"`
+	Bps                *int64 `protobuf:"varint,5,opt,name=bps,proto3,oneof" json:"bps,omitempty"`
+	InPersistentVolume bool   `protobuf:"varint,6,opt,name=in_persistent_volume,json=inPersistentVolume,proto3" json:"in_persistent_volume,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *ModifyVolumeRequest) Reset() {
+	*x = ModifyVolumeRequest{}
+	mi := &file_pkg_nodeapi_nodepb_node_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ModifyVolumeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ModifyVolumeRequest) ProtoMessage() {}
+
+func (x *ModifyVolumeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_nodeapi_nodepb_node_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ModifyVolumeRequest.ProtoReflect.Descriptor instead.
+func (*ModifyVolumeRequest) Descriptor() ([]byte, []int) {
+	return file_pkg_nodeapi_nodepb_node_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ModifyVolumeRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ModifyVolumeRequest) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *ModifyVolumeRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *ModifyVolumeRequest) GetIops() int64 {
+	if x != nil && x.Iops != nil {
+		return *x.Iops
+	}
+	return 0
+}
+
+func (x *ModifyVolumeRequest) GetBps() int64 {
+	if x != nil && x.Bps != nil {
+		return *x.Bps
+	}
+	return 0
+}
+
+func (x *ModifyVolumeRequest) GetInPersistentVolume() bool {
+	if x != nil {
+		return x.InPersistentVolume
+	}
+	return false
+}
+
+type ModifyVolumeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ModifyVolumeResponse) Reset() {
+	*x = ModifyVolumeResponse{}
+	mi := &file_pkg_nodeapi_nodepb_node_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ModifyVolumeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ModifyVolumeResponse) ProtoMessage() {}
+
+func (x *ModifyVolumeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_nodeapi_nodepb_node_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ModifyVolumeResponse.ProtoReflect.Descriptor instead.
+func (*ModifyVolumeResponse) Descriptor() ([]byte, []int) {
+	return file_pkg_nodeapi_nodepb_node_proto_rawDescGZIP(), []int{7}
+}
+
+type CreateSnapshotRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The handle of the snapshot.
+	Id   string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	// The volume to make a snapshot of, and the group in which it lies.
+	Volume string `protobuf:"bytes,3,opt,name=volume,proto3" json:"volume,omitempty"`
+	Group  string `protobuf:"bytes,4,opt,name=group,proto3" json:"group,omitempty"`
+	// What the snapshot gets at first for what is overwritten, by how much that grows
+	// at least, and how full it is then, in percent.
+	SpaceBytes       int64 `protobuf:"varint,5,opt,name=space_bytes,json=spaceBytes,proto3" json:"space_bytes,omitempty"`
+	StepBytes        int64 `protobuf:"varint,6,opt,name=step_bytes,json=stepBytes,proto3" json:"step_bytes,omitempty"`
+	ThresholdPercent int32 `protobuf:"varint,7,opt,name=threshold_percent,json=thresholdPercent,proto3" json:"threshold_percent,omitempty"`
+	// Volumes made of it show the snapshot itself.
+	ReadOnly      bool     `protobuf:"varint,8,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	Tags          []string `protobuf:"bytes,9,rep,name=tags,proto3" json:"tags,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateSnapshotRequest) Reset() {
+	*x = CreateSnapshotRequest{}
+	mi := &file_pkg_nodeapi_nodepb_node_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateSnapshotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateSnapshotRequest) ProtoMessage() {}
+
+func (x *CreateSnapshotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_nodeapi_nodepb_node_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateSnapshotRequest.ProtoReflect.Descriptor instead.
+func (*CreateSnapshotRequest) Descriptor() ([]byte, []int) {
+	return file_pkg_nodeapi_nodepb_node_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *CreateSnapshotRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *CreateSnapshotRequest) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *CreateSnapshotRequest) GetVolume() string {
+	if x != nil {
+		return x.Volume
+	}
+	return ""
+}
+
+func (x *CreateSnapshotRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *CreateSnapshotRequest) GetSpaceBytes() int64 {
+	if x != nil {
+		return x.SpaceBytes
+	}
+	return 0
+}
+
+func (x *CreateSnapshotRequest) GetStepBytes() int64 {
+	if x != nil {
+		return x.StepBytes
+	}
+	return 0
+}
+
+func (x *CreateSnapshotRequest) GetThresholdPercent() int32 {
+	if x != nil {
+		return x.ThresholdPercent
+	}
+	return 0
+}
+
+func (x *CreateSnapshotRequest) GetReadOnly() bool {
+	if x != nil {
+		return x.ReadOnly
+	}
+	return false
+}
+
+func (x *CreateSnapshotRequest) GetTags() []string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+type CreateSnapshotResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Volume string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
+	Group  string                 `protobuf:"bytes,2,opt,name=group,proto3" json:"group,omitempty"`
+	// What a volume made of the snapshot needs at least.
+	SizeBytes int64 `protobuf:"varint,3,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
+	// When it was made, in nanoseconds since 1970.
+	CreatedUnixNano int64 `protobuf:"varint,4,opt,name=created_unix_nano,json=createdUnixNano,proto3" json:"created_unix_nano,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *CreateSnapshotResponse) Reset() {
+	*x = CreateSnapshotResponse{}
+	mi := &file_pkg_nodeapi_nodepb_node_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateSnapshotResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateSnapshotResponse) ProtoMessage() {}
+
+func (x *CreateSnapshotResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_nodeapi_nodepb_node_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateSnapshotResponse.ProtoReflect.Descriptor instead.
+func (*CreateSnapshotResponse) Descriptor() ([]byte, []int) {
+	return file_pkg_nodeapi_nodepb_node_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *CreateSnapshotResponse) GetVolume() string {
+	if x != nil {
+		return x.Volume
+	}
+	return ""
+}
+
+func (x *CreateSnapshotResponse) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *CreateSnapshotResponse) GetSizeBytes() int64 {
+	if x != nil {
+		return x.SizeBytes
+	}
+	return 0
+}
+
+func (x *CreateSnapshotResponse) GetCreatedUnixNano() int64 {
+	if x != nil {
+		return x.CreatedUnixNano
+	}
+	return 0
+}
+
+type DeleteSnapshotRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	Group         string                 `protobuf:"bytes,3,opt,name=group,proto3" json:"group,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteSnapshotRequest) Reset() {
+	*x = DeleteSnapshotRequest{}
+	mi := &file_pkg_nodeapi_nodepb_node_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteSnapshotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteSnapshotRequest) ProtoMessage() {}
+
+func (x *DeleteSnapshotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_nodeapi_nodepb_node_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteSnapshotRequest.ProtoReflect.Descriptor instead.
+func (*DeleteSnapshotRequest) Descriptor() ([]byte, []int) {
+	return file_pkg_nodeapi_nodepb_node_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *DeleteSnapshotRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *DeleteSnapshotRequest) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *DeleteSnapshotRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+type DeleteSnapshotResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteSnapshotResponse) Reset() {
+	*x = DeleteSnapshotResponse{}
+	mi := &file_pkg_nodeapi_nodepb_node_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteSnapshotResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteSnapshotResponse) ProtoMessage() {}
+
+func (x *DeleteSnapshotResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_nodeapi_nodepb_node_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteSnapshotResponse.ProtoReflect.Descriptor instead.
+func (*DeleteSnapshotResponse) Descriptor() ([]byte, []int) {
+	return file_pkg_nodeapi_nodepb_node_proto_rawDescGZIP(), []int{11}
+}
+
 // Failure says of which kind an error is, for codes that several kinds share.
 type Failure struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -312,7 +868,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_pkg_nodeapi_nodepb_node_proto_msgTypes[4]
+	mi := &file_pkg_nodeapi_nodepb_node_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -324,7 +880,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_nodeapi_nodepb_node_proto_msgTypes[4]
+	mi := &file_pkg_nodeapi_nodepb_node_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -337,7 +893,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_pkg_nodeapi_nodepb_node_proto_rawDescGZIP(), []int{4}
+	return file_pkg_nodeapi_nodepb_node_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Failure) GetKind() string {
@@ -351,7 +907,7 @@ var File_pkg_nodeapi_nodepb_node_proto protoreflect.FileDescriptor
 
 const file_pkg_nodeapi_nodepb_node_proto_rawDesc = "" +
 	"\n" +
-	"\x1dpkg/nodeapi/nodepb/node.proto\x12\x11openlocal.node.v1\"\xf8\x01\n" +
+	"\x1dpkg/nodeapi/nodepb/node.proto\x12\x11openlocal.node.v1\"\xe9\x02\n" +
 	"\x13CreateVolumeRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x14\n" +
@@ -363,7 +919,11 @@ const file_pkg_nodeapi_nodepb_node_proto_rawDesc = "" +
 	"limitBytes\x12\x16\n" +
 	"\x06layout\x18\a \x01(\tR\x06layout\x12\x14\n" +
 	"\x05block\x18\b \x01(\bR\x05block\x12\x12\n" +
-	"\x04tags\x18\t \x03(\tR\x04tags\"K\n" +
+	"\x04tags\x18\t \x03(\tR\x04tags\x12'\n" +
+	"\x0fsource_snapshot\x18\n" +
+	" \x01(\tR\x0esourceSnapshot\x12#\n" +
+	"\rsource_volume\x18\v \x01(\tR\fsourceVolume\x12!\n" +
+	"\fsource_group\x18\f \x01(\tR\vsourceGroup\"K\n" +
 	"\x14CreateVolumeResponse\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x1d\n" +
 	"\n" +
@@ -373,12 +933,60 @@ const file_pkg_nodeapi_nodepb_node_proto_rawDesc = "" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x14\n" +
 	"\x05group\x18\x03 \x01(\tR\x05group\x120\n" +
 	"\x14in_persistent_volume\x18\x04 \x01(\bR\x12inPersistentVolume\"\x16\n" +
-	"\x14DeleteVolumeResponse\"\x1d\n" +
+	"\x14DeleteVolumeResponse\"\xc9\x01\n" +
+	"\x13ExpandVolumeRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x14\n" +
+	"\x05group\x18\x03 \x01(\tR\x05group\x12%\n" +
+	"\x0erequired_bytes\x18\x04 \x01(\x03R\rrequiredBytes\x12\x1f\n" +
+	"\vlimit_bytes\x18\x05 \x01(\x03R\n" +
+	"limitBytes\x120\n" +
+	"\x14in_persistent_volume\x18\x06 \x01(\bR\x12inPersistentVolume\"5\n" +
+	"\x14ExpandVolumeResponse\x12\x1d\n" +
+	"\n" +
+	"size_bytes\x18\x01 \x01(\x03R\tsizeBytes\"\xc2\x01\n" +
+	"\x13ModifyVolumeRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x14\n" +
+	"\x05group\x18\x03 \x01(\tR\x05group\x12\x17\n" +
+	"\x04iops\x18\x04 \x01(\x03H\x00R\x04iops\x88\x01\x01\x12\x15\n" +
+	"\x03bps\x18\x05 \x01(\x03H\x01R\x03bps\x88\x01\x01\x120\n" +
+	"\x14in_persistent_volume\x18\x06 \x01(\bR\x12inPersistentVolumeB\a\n" +
+	"\x05_iopsB\x06\n" +
+	"\x04_bps\"\x16\n" +
+	"\x14ModifyVolumeResponse\"\x87\x02\n" +
+	"\x15CreateSnapshotRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x16\n" +
+	"\x06volume\x18\x03 \x01(\tR\x06volume\x12\x14\n" +
+	"\x05group\x18\x04 \x01(\tR\x05group\x12\x1f\n" +
+	"\vspace_bytes\x18\x05 \x01(\x03R\n" +
+	"spaceBytes\x12\x1d\n" +
+	"\n" +
+	"step_bytes\x18\x06 \x01(\x03R\tstepBytes\x12+\n" +
+	"\x11threshold_percent\x18\a \x01(\x05R\x10thresholdPercent\x12\x1b\n" +
+	"\tread_only\x18\b \x01(\bR\breadOnly\x12\x12\n" +
+	"\x04tags\x18\t \x03(\tR\x04tags\"\x91\x01\n" +
+	"\x16CreateSnapshotResponse\x12\x16\n" +
+	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x14\n" +
+	"\x05group\x18\x02 \x01(\tR\x05group\x12\x1d\n" +
+	"\n" +
+	"size_bytes\x18\x03 \x01(\x03R\tsizeBytes\x12*\n" +
+	"\x11created_unix_nano\x18\x04 \x01(\x03R\x0fcreatedUnixNano\"Q\n" +
+	"\x15DeleteSnapshotRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x14\n" +
+	"\x05group\x18\x03 \x01(\tR\x05group\"\x18\n" +
+	"\x16DeleteSnapshotResponse\"\x1d\n" +
 	"\aFailure\x12\x12\n" +
-	"\x04kind\x18\x01 \x01(\tR\x04kind2\xc8\x01\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind2\xd8\x04\n" +
 	"\x04Node\x12_\n" +
 	"\fCreateVolume\x12&.openlocal.node.v1.CreateVolumeRequest\x1a'.openlocal.node.v1.CreateVolumeResponse\x12_\n" +
-	"\fDeleteVolume\x12&.openlocal.node.v1.DeleteVolumeRequest\x1a'.openlocal.node.v1.DeleteVolumeResponseB5Z3github.com/open-local/open-local/pkg/nodeapi/nodepbb\x06proto3"
+	"\fDeleteVolume\x12&.openlocal.node.v1.DeleteVolumeRequest\x1a'.openlocal.node.v1.DeleteVolumeResponse\x12_\n" +
+	"\fExpandVolume\x12&.openlocal.node.v1.ExpandVolumeRequest\x1a'.openlocal.node.v1.ExpandVolumeResponse\x12_\n" +
+	"\fModifyVolume\x12&.openlocal.node.v1.ModifyVolumeRequest\x1a'.openlocal.node.v1.ModifyVolumeResponse\x12e\n" +
+	"\x0eCreateSnapshot\x12(.openlocal.node.v1.CreateSnapshotRequest\x1a).openlocal.node.v1.CreateSnapshotResponse\x12e\n" +
+	"\x0eDeleteSnapshot\x12(.openlocal.node.v1.DeleteSnapshotRequest\x1a).openlocal.node.v1.DeleteSnapshotResponseB5Z3github.com/open-local/open-local/pkg/nodeapi/nodepbb\x06proto3"
 
 var (
 	file_pkg_nodeapi_nodepb_node_proto_rawDescOnce sync.Once
@@ -392,24 +1000,40 @@ func file_pkg_nodeapi_nodepb_node_proto_rawDescGZIP() []byte {
 	return file_pkg_nodeapi_nodepb_node_proto_rawDescData
 }
 
-var file_pkg_nodeapi_nodepb_node_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_pkg_nodeapi_nodepb_node_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_pkg_nodeapi_nodepb_node_proto_goTypes = []any{
-	(*CreateVolumeRequest)(nil),  // 0: openlocal.node.v1.CreateVolumeRequest
-	(*CreateVolumeResponse)(nil), // 1: openlocal.node.v1.CreateVolumeResponse
-	(*DeleteVolumeRequest)(nil),  // 2: openlocal.node.v1.DeleteVolumeRequest
-	(*DeleteVolumeResponse)(nil), // 3: openlocal.node.v1.DeleteVolumeResponse
-	(*Failure)(nil),              // 4: openlocal.node.v1.Failure
+	(*CreateVolumeRequest)(nil),    // 0: openlocal.node.v1.CreateVolumeRequest
+	(*CreateVolumeResponse)(nil),   // 1: openlocal.node.v1.CreateVolumeResponse
+	(*DeleteVolumeRequest)(nil),    // 2: openlocal.node.v1.DeleteVolumeRequest
+	(*DeleteVolumeResponse)(nil),   // 3: openlocal.node.v1.DeleteVolumeResponse
+	(*ExpandVolumeRequest)(nil),    // 4: openlocal.node.v1.ExpandVolumeRequest
+	(*ExpandVolumeResponse)(nil),   // 5: openlocal.node.v1.ExpandVolumeResponse
+	(*ModifyVolumeRequest)(nil),    // 6: openlocal.node.v1.ModifyVolumeRequest
+	(*ModifyVolumeResponse)(nil),   // 7: openlocal.node.v1.ModifyVolumeResponse
+	(*CreateSnapshotRequest)(nil),  // 8: openlocal.node.v1.CreateSnapshotRequest
+	(*CreateSnapshotResponse)(nil), // 9: openlocal.node.v1.CreateSnapshotResponse
+	(*DeleteSnapshotRequest)(nil),  // 10: openlocal.node.v1.DeleteSnapshotRequest
+	(*DeleteSnapshotResponse)(nil), // 11: openlocal.node.v1.DeleteSnapshotResponse
+	(*Failure)(nil),                // 12: openlocal.node.v1.Failure
 }
 var file_pkg_nodeapi_nodepb_node_proto_depIdxs = []int32{
-	0, // 0: openlocal.node.v1.Node.CreateVolume:input_type -> openlocal.node.v1.CreateVolumeRequest
-	2, // 1: openlocal.node.v1.Node.DeleteVolume:input_type -> openlocal.node.v1.DeleteVolumeRequest
-	1, // 2: openlocal.node.v1.Node.CreateVolume:output_type -> openlocal.node.v1.CreateVolumeResponse
-	3, // 3: openlocal.node.v1.Node.DeleteVolume:output_type -> openlocal.node.v1.DeleteVolumeResponse
-	2, // [2:4] is the sub-list for method output_type
-	0, // [0:2] is the sub-list for method input_type
-	0, // [0:0] is the sub-list for extension type_name
-	0, // [0:0] is the sub-list for extension extendee
-	0, // [0:0] is the sub-list for field type_name
+	0,  // 0: openlocal.node.v1.Node.CreateVolume:input_type -> openlocal.node.v1.CreateVolumeRequest
+	2,  // 1: openlocal.node.v1.Node.DeleteVolume:input_type -> openlocal.node.v1.DeleteVolumeRequest
+	4,  // 2: openlocal.node.v1.Node.ExpandVolume:input_type -> openlocal.node.v1.ExpandVolumeRequest
+	6,  // 3: openlocal.node.v1.Node.ModifyVolume:input_type -> openlocal.node.v1.ModifyVolumeRequest
+	8,  // 4: openlocal.node.v1.Node.CreateSnapshot:input_type -> openlocal.node.v1.CreateSnapshotRequest
+	10, // 5: openlocal.node.v1.Node.DeleteSnapshot:input_type -> openlocal.node.v1.DeleteSnapshotRequest
+	1,  // 6: openlocal.node.v1.Node.CreateVolume:output_type -> openlocal.node.v1.CreateVolumeResponse
+	3,  // 7: openlocal.node.v1.Node.DeleteVolume:output_type -> openlocal.node.v1.DeleteVolumeResponse
+	5,  // 8: openlocal.node.v1.Node.ExpandVolume:output_type -> openlocal.node.v1.ExpandVolumeResponse
+	7,  // 9: openlocal.node.v1.Node.ModifyVolume:output_type -> openlocal.node.v1.ModifyVolumeResponse
+	9,  // 10: openlocal.node.v1.Node.CreateSnapshot:output_type -> openlocal.node.v1.CreateSnapshotResponse
+	11, // 11: openlocal.node.v1.Node.DeleteSnapshot:output_type -> openlocal.node.v1.DeleteSnapshotResponse
+	6,  // [6:12] is the sub-list for method output_type
+	0,  // [0:6] is the sub-list for method input_type
+	0,  // [0:0] is the sub-list for extension type_name
+	0,  // [0:0] is the sub-list for extension extendee
+	0,  // [0:0] is the sub-list for field type_name
 }
 
 func init() { file_pkg_nodeapi_nodepb_node_proto_init() }
@@ -417,13 +1041,14 @@ func file_pkg_nodeapi_nodepb_node_proto_init() {
 	if File_pkg_nodeapi_nodepb_node_proto != nil {
 		return
 	}
+	file_pkg_nodeapi_nodepb_node_proto_msgTypes[6].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pkg_nodeapi_nodepb_node_proto_rawDesc), len(file_pkg_nodeapi_nodepb_node_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
