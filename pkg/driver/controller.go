@@ -42,9 +42,14 @@ type nodes interface {
 type RemoteNode interface {
 	Ensure(ctx context.Context, spec provision.Spec) (provision.Volume, error)
 	Remove(ctx context.Context, r provision.Removal) error
+	remoteChanges
+	remoteSnapshots
+}
+
+// remoteChanges is what a node changes of a volume.
+type remoteChanges interface {
 	Grow(ctx context.Context, g provision.Growth) (capacity.Bytes, error)
 	Modify(ctx context.Context, m provision.Modification) error
-	remoteSnapshots
 }
 
 // remoteSnapshots is what a node does about snapshots.

@@ -145,7 +145,7 @@ func (c *Client) Snapshot(ctx context.Context, spec provision.SnapshotSpec) (pro
 	defer cancel()
 	resp, err := c.api.CreateSnapshot(ctx, &nodepb.CreateSnapshotRequest{
 		Id: spec.ID, Kind: string(spec.Kind), Volume: spec.Volume, Group: spec.Group,
-		SpaceBytes: int64(spec.Space), StepBytes: int64(spec.Step), ThresholdPercent: int32(spec.Threshold), //nolint:gosec // below 101
+		SpaceBytes: int64(spec.Space), StepBytes: int64(spec.Step), ThresholdPercent: int32(spec.Threshold),
 		ReadOnly: spec.ReadOnly, Tags: spec.Tags,
 	})
 	if err != nil {

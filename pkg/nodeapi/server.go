@@ -39,9 +39,14 @@ const (
 type volumes interface {
 	Ensure(ctx context.Context, spec provision.Spec) (provision.Volume, error)
 	Remove(ctx context.Context, r provision.Removal) error
+	changes
+	snapshots
+}
+
+// changes is what changes a volume.
+type changes interface {
 	Grow(ctx context.Context, g provision.Growth) (capacity.Bytes, error)
 	Modify(ctx context.Context, m provision.Modification) error
-	snapshots
 }
 
 // snapshots is what there is about snapshots.

@@ -30,13 +30,13 @@ const progressEvery = 30 * time.Second
 type host interface {
 	CreateVolume(ctx context.Context, c lvm.CreateVolume) error
 	RemoveVolume(ctx context.Context, group, name string, tags ...string) error
-	ChangeTags(ctx context.Context, group, name string, add, del []string) error
-	activator
+	alterer
 	viewer
 }
 
-// activator is the part of *lvm.Host that makes devices appear.
-type activator interface {
+// alterer is the part of *lvm.Host that alters a volume which stands.
+type alterer interface {
+	ChangeTags(ctx context.Context, group, name string, add, del []string) error
 	ActivateVolume(ctx context.Context, group, name string) error
 	MakeDevices(ctx context.Context, group, name string) error
 }

@@ -105,8 +105,18 @@ type kind interface {
 	// out, and that may be begun again from its start.
 	ensure(ctx context.Context, spec Spec) (Volume, finish, error)
 	remove(ctx context.Context, r Removal) error
+	changer
+	snapshotter
+}
+
+// changer is how volumes of one volumeType change.
+type changer interface {
 	grow(ctx context.Context, g Growth) (capacity.Bytes, error)
 	modify(ctx context.Context, m Modification) error
+}
+
+// snapshotter is how snapshots of volumes of one volumeType come and go.
+type snapshotter interface {
 	snapshot(ctx context.Context, spec SnapshotSpec) (Snapshot, error)
 	removeSnapshot(ctx context.Context, r SnapshotRemoval) error
 }
