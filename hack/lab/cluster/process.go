@@ -83,7 +83,7 @@ func remove(dir string) error {
 		return err
 	}
 	paths := []string{runtimeDir(dir)}
-	for _, name := range []string{"bin", "disks", "etcd", "images", "pki", "process", "kubeconfig", "lab.json", "scheduler.yaml"} {
+	for _, name := range []string{"bin", "disks", "etcd", "images", "kinds", "pki", "process", "kubeconfig", "lab.json", "scheduler.yaml"} {
 		paths = append(paths, filepath.Join(dir, name))
 	}
 	var errs []error

@@ -97,6 +97,13 @@ func (c *Cluster) furnish(ctx context.Context, o checked) error {
 	if err != nil {
 		return err
 	}
+	kinds, err := cache.SnapshotKinds(ctx)
+	if err != nil {
+		return err
+	}
+	if err := c.addKinds(kinds); err != nil {
+		return err
+	}
 	c.config.Readable = []string{cache.Dir}
 	for name, file := range programs {
 		if err := os.Symlink(file, filepath.Join(c.config.Programs(), name)); err != nil {
@@ -195,17 +202,21 @@ func (c *Cluster) await(ctx context.Context, progress io.Writer, started time.Ti
 	say := func(what string) {
 		fmt.Fprintf(progress, "%s (%.1f s)\n", what, time.Since(started).Seconds())
 	}
-	for _, step := range []struct {
-		what string
-		done func(context.Context) (bool, error)
-	}{
-		{"control plane ready", c.apiReady},
-		{strings.Join(c.Nodes(), ", ") + " ready", c.nodesReady},
-	} {
-		if err := c.poll(ctx, step.done); err != nil {
-			return fmt.Errorf("waiting for: %s: %w; see the logs in %s", step.what, err, c.config.Logs())
+	reach := func(what string, done func(context.Context) (bool, error)) error {
+		if err := c.poll(ctx, done); err != nil {
+			return fmt.Errorf("waiting for: %s: %w; see the logs in %s", what, err, c.config.Logs())
 		}
-		say(step.what)
+		say(what)
+		return nil
+	}
+	if err := reach("control plane ready", c.apiReady); err != nil {
+		return err
+	}
+	if err := c.defineKinds(ctx); err != nil { // while the nodes still boot
+		return err
+	}
+	if err := reach(strings.Join(c.Nodes(), ", ")+" ready", c.nodesReady); err != nil {
+		return err
 	}
 	if err := c.loadEverywhere(ctx); err != nil {
 		return err

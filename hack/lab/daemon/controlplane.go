@@ -85,6 +85,14 @@ func (c Config) commands() map[string][]string {
 			{"authentication-kubeconfig", key("kube-scheduler.kubeconfig")},
 			{"authorization-kubeconfig", key("kube-scheduler.kubeconfig")},
 		}),
+		// It ends when its kinds are not defined in time, and is started again.
+		"snapshot-controller": command(bin("snapshot-controller"), []argument{
+			{"kubeconfig", key("snapshot-controller.kubeconfig")},
+			{"feature-gates", "CSIVolumeGroupSnapshot=false"},
+			{"retry-interval-max", "10s"},
+			{"kube-api-qps", "200"},
+			{"kube-api-burst", "400"},
+		}),
 	}
 }
 
@@ -163,9 +171,12 @@ func (c *Config) Secure() error {
 		}
 		files[file+".crt"], files[file+".key"] = pair.Cert, pair.Key
 	}
-	for _, component := range []string{"kube-scheduler", "kube-controller-manager"} {
+	// Kubernetes has roles for its own programs only.
+	for component, groups := range map[string]string{
+		"kube-scheduler": "", "kube-controller-manager": "", "snapshot-controller": `,"system:masters"`,
+	} {
 		token := pki.Token()
-		tokens = append(tokens, fmt.Sprintf("%s,system:%s,%s", token, component, component))
+		tokens = append(tokens, fmt.Sprintf("%s,system:%s,%s%s", token, component, component, groups))
 		files[component+".kubeconfig"] = []byte(c.Kubeconfig(apiServer, component, token))
 	}
 	files["tokens.csv"] = []byte(strings.Join(tokens, "\n") + "\n")

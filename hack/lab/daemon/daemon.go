@@ -34,7 +34,7 @@ type daemon struct {
 }
 
 // order is how the control plane is started: what is needed goes first.
-var order = []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"}
+var order = []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "snapshot-controller"}
 
 // Run is the daemon. It must be in namespaces of its own; outside is a listener
 // of the host's network namespace, behind which the API server is put. It

@@ -46,6 +46,7 @@ func TestTheControlPlanesCommands(t *testing.T) {
 		"kube-apiserver":          {"--bind-address=10.99.0.1", "--authorization-mode=Node,RBAC", "--service-cluster-ip-range=10.100.0.0/16"},
 		"kube-scheduler":          {"--config=/lab/scheduler.yaml"},
 		"kube-controller-manager": {"--leader-elect=false"},
+		"snapshot-controller":     {"--kubeconfig=/lab/pki/snapshot-controller.kubeconfig"},
 		"etcd":                    {"--data-dir=/lab/etcd"},
 	} {
 		for _, flag := range flags {
