@@ -276,26 +276,11 @@ func (r *csiRun) serveHealth(ctx context.Context, group *errgroup.Group) error {
 		return err
 	}
 	r.closers = append(r.closers, conn.Close)
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", r.o.metrics)
-	if err != nil {
-		return err
-	}
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(r.registry, promhttp.HandlerOpts{}))
-	mux.Handle("GET /healthz", probe(csi.NewIdentityClient(conn), false))
-	mux.Handle("GET /readyz", probe(csi.NewIdentityClient(conn), true))
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
-	group.Go(func() error {
-		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			return err
-		}
-		return nil
+	return serveProbes(ctx, group, r.o.metrics, map[string]http.Handler{
+		"GET /metrics": promhttp.HandlerFor(r.registry, promhttp.HandlerOpts{}),
+		"GET /healthz": probe(csi.NewIdentityClient(conn), false),
+		"GET /readyz":  probe(csi.NewIdentityClient(conn), true),
 	})
-	group.Go(func() error {
-		<-ctx.Done()
-		return server.Close()
-	})
-	return nil
 }
 
 // probe answers 200 when the driver answers a Probe, and is ready if it must be.
