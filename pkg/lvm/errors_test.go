@@ -39,6 +39,7 @@ func TestCauses(t *testing.T) {
 		{"  Volume group \"nope\" not found\n  Cannot process volume group nope", []error{ErrGroupNotFound}},
 		{"  Failed to find logical volume \"share/nope\"", []error{ErrVolumeNotFound}},
 		{"  Logical volume nolin not found in volume group share.", []error{ErrVolumeNotFound}},
+		{"  Snapshot origin LV nope not found in Volume group share.", []error{ErrVolumeNotFound}},
 		{"  Physical Volume \"/dev/nope\" not found in Volume Group \"share\".", []error{ErrDeviceNotFound}},
 		{"  No device found for /dev/ubdz.", []error{ErrDeviceNotFound}},
 		{"  WARNING: Device for PV Rto62I-cJ85 not found or rejected by a filter.\n  WARNING: Volume group \"x\" not found\n" +

@@ -24,7 +24,7 @@ var commands = map[string]command{
 		run:    (*Fake).fullreport,
 	},
 	"lvcreate": {
-		valued: []string{"--wipesignatures", "--zero", "--name", "--size", "--type", "--stripes", "--addtag"},
+		valued: []string{"--wipesignatures", "--zero", "--name", "--size", "--type", "--stripes", "--addtag", "--chunksize"},
 		plain:  []string{"--yes", "--snapshot"}, atLeast: 1,
 		run: (*Fake).lvcreate,
 	},
@@ -152,15 +152,6 @@ func (f *Fake) lvcreate(l line) (string, *failure) {
 	return f.add(g, v, l.last("--size"), l.positional[1:])
 }
 
-func (f *Fake) snapshot(l line) (string, *failure) {
-	g, origin, problem := f.reach(l)
-	if problem != nil {
-		return "", problem
-	}
-	v := &logical{name: l.last("--name"), tags: withTags(nil, l.all("--addtag")), stripes: 1, origin: origin.name}
-	return f.add(g, v, l.last("--size"), nil)
-}
-
 // add puts a new volume into its group.
 func (f *Fake) add(g *group, v *logical, size string, devices []string) (string, *failure) {
 	extents, problem := extentsOf(size, v.stripes)
@@ -197,7 +188,7 @@ func (f *Fake) lvextend(l line) (string, *failure) {
 		return "", problem
 	}
 	want, problem := extentsOf(l.last("--size"), v.stripes)
-	have := v.extents()
+	want, have := v.atMost(want), v.extents()
 	switch {
 	case problem != nil:
 		return "", problem

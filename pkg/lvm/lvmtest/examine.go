@@ -19,6 +19,8 @@ type Subject struct {
 	// Open opens a volume of the group, as mounting does, until the test ends or
 	// what it returns is called.
 	Open func(t *testing.T, name string) (closeVolume func())
+	// Overwrite writes so many bytes to the beginning of a volume of the group.
+	Overwrite func(t *testing.T, name string, size capacity.Bytes)
 }
 
 const mib = capacity.MiB
@@ -42,6 +44,11 @@ func Examine(t *testing.T, fresh func(t *testing.T, size capacity.Bytes) Subject
 		"a volume of a protected group is kept":                              keepInProtectedGroup,
 		"an open volume is kept":                                             keepOpen,
 		"a volume with snapshots is kept until they are gone":                keepOrigin,
+		"a snapshot is reported as it was asked for":                         createdSnapshot,
+		"a snapshot gets no more space than it can need":                     snapshotSpace,
+		"a snapshot without room fails and changes nothing":                  snapshotWithoutRoom,
+		"a snapshot that ran full is lost and no other":                      fullSnapshot,
+		"a snapshot of ours is removed and nothing else":                     removeSnapshot,
 		"a volume grows and never shrinks":                                   extend,
 		"a volume that cannot grow stays as it is":                           extendTooFar,
 		"tags come and go":                                                   changeTags,

@@ -68,6 +68,9 @@ type group struct {
 type logical struct {
 	name, uuid string
 	origin     string
+	shows      int64 // of a snapshot: the extents of its origin when it was made
+	filled     int64 // of a snapshot: bytes of its space that are taken
+	invalid    bool  // of a snapshot: its space ran full
 	tags       []string
 	stripes    int
 	segments   []segment

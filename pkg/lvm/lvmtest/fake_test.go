@@ -14,7 +14,11 @@ func TestTheFakePassesTheExamination(t *testing.T) {
 		f.AddDisk("/dev/a", size/2+metadata)
 		f.AddDisk("/dev/b", size/2+metadata)
 		noError(t, f.Host().CreateGroup(t.Context(), "share", []string{"/dev/a", "/dev/b"}))
-		return Subject{Runner: f, Group: "share", Open: func(_ *testing.T, name string) func() { return f.Open("share", name) }}
+		return Subject{
+			Runner: f, Group: "share",
+			Open:      func(_ *testing.T, name string) func() { return f.Open("share", name) },
+			Overwrite: func(_ *testing.T, name string, size capacity.Bytes) { f.Overwrite("share", name, size) },
+		}
 	})
 }
 

@@ -153,6 +153,9 @@ func (v *logical) attr(g *group) string {
 	case "public,origin,thickorigin":
 		attr[0], attr[6] = 'o', 's'
 	}
+	if v.invalid {
+		attr[4] = 'I'
+	}
 	if v.inactive {
 		attr[4] = '-'
 	}
@@ -169,10 +172,11 @@ func (v *logical) row(g *group) map[string]string {
 	row := map[string]string{
 		"lv_name": v.name, "vg_name": g.name, "lv_uuid": v.uuid, "lv_size": bytesOf(v.extents()), "lv_tags": strings.Join(v.tags, ","),
 		"lv_layout": v.kind(), "lv_role": v.role(g), "lv_attr": v.attr(g), "lv_active": when(!v.inactive, "active"),
-		"lv_device_open": when(v.holders > 0, "open"), "origin": v.origin, "pool_lv": "", "data_percent": when(v.origin != "", "0.00"),
+		"lv_device_open": when(v.holders > 0, "open"), "origin": v.origin, "pool_lv": "", "data_percent": v.percent(),
 		"lv_kernel_major": "254", "lv_kernel_minor": strconv.Itoa(v.minor), "lv_health_status": when(v.partial(), "partial"),
 	}
 	if v.inactive {
+		row["data_percent"] = ""
 		row["lv_device_open"], row["lv_kernel_major"], row["lv_kernel_minor"] = "unknown", "-1", "-1"
 	}
 	return row

@@ -3,6 +3,7 @@
 package lvmtest
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -73,8 +74,16 @@ func realGroupOf(t *testing.T, each capacity.Bytes, disks ...string) *lvm.Host {
 func TestRealLVMPassesTheExamination(t *testing.T) {
 	Examine(t, func(t *testing.T, size capacity.Bytes) Subject {
 		realGroupOf(t, size/2, disks(t, 2)...)
-		return Subject{Runner: hostexec.OnHost("/"), Group: realGroup, Open: openDevice}
+		return Subject{Runner: hostexec.OnHost("/"), Group: realGroup, Open: openDevice, Overwrite: overwriteDevice}
 	})
+}
+
+func overwriteDevice(t *testing.T, name string, size capacity.Bytes) {
+	t.Helper()
+	file, err := os.OpenFile(lvm.DevicePath(realGroup, name), os.O_WRONLY|os.O_SYNC, 0)
+	noError(t, err)
+	_, err = file.Write(bytes.Repeat([]byte{0xa5}, int(size)))
+	noError(t, errors.Join(err, file.Close()))
 }
 
 func openDevice(t *testing.T, name string) func() {

@@ -1,0 +1,106 @@
+package lvm
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/open-local/open-local/pkg/capacity"
+)
+
+// snapshotChunk is the piece that a snapshot copies when the first byte of it is
+// overwritten. LVM's own 4 KiB save space where little is written here and there, but
+// every read of a snapshot, and every write beside one, is cut into such pieces.
+const snapshotChunk = 64 * capacity.KiB
+
+// exceptionSize is what the device-mapper writes down for each piece copied, in bytes.
+const exceptionSize = 16
+
+// SnapshotSpace returns the space with which a snapshot of a volume of that size can
+// never be full: room for every piece, for the list of them and for a header. More
+// than that, in whole extents, LVM does not give.
+func SnapshotSpace(origin capacity.Bytes) capacity.Bytes {
+	pieces := origin.Extents(snapshotChunk) / snapshotChunk
+	lists := pieces/(snapshotChunk/exceptionSize) + 1 // the last one has room for its end
+	return (1 + pieces + lists) * snapshotChunk
+}
+
+// roleThickSnapshot is LVM's word for a snapshot with a copy-on-write space.
+const roleThickSnapshot = "thicksnapshot"
+
+// IsSnapshot reports whether v is a thick snapshot.
+func (v Volume) IsSnapshot() bool {
+	return slices.Contains(strings.Split(v.Role, ","), roleThickSnapshot)
+}
+
+// Invalid reports whether v is a snapshot that is lost because its space ran full.
+// Nothing can be read of it any more.
+func (v Volume) Invalid() bool { return len(v.Attr) > 4 && (v.Attr[4] == 'I' || v.Attr[4] == 'S') }
+
+// CreateSnapshot describes a new thick snapshot.
+type CreateSnapshot struct {
+	Group, Origin, Name string
+	// Size is the space for what is overwritten in the origin. LVM rounds it up to
+	// whole extents, and gives no more than SnapshotSpace.
+	Size capacity.Bytes
+	Tags []string
+}
+
+// CreateSnapshot makes a snapshot in one process. A file system that is mounted is
+// consistent in it: the kernel brings it to rest meanwhile. Errors to ask about:
+// ErrExists, ErrNoSpace, ErrVolumeNotFound, ErrGroupNotFound, ErrPartial.
+func (h *Host) CreateSnapshot(ctx context.Context, c CreateSnapshot) error {
+	size, err := sizeArgument(c.Size)
+	if err := errors.Join(ValidPair(c.Group, c.Origin), ValidPair(c.Group, c.Name), validTags(c.Tags...), err); err != nil {
+		return fmt.Errorf("creating snapshot \"%s/%s\": %w", c.Group, c.Name, err)
+	}
+	args := []string{"lvcreate", "--yes", "--snapshot", "--chunksize", fmt.Sprintf("%db", snapshotChunk), "--name", c.Name, "--size", size}
+	for _, tag := range c.Tags {
+		args = append(args, "--addtag", tag)
+	}
+	if _, err := h.change(ctx, append(args, "--", c.Group+"/"+c.Origin)...); err != nil {
+		return fmt.Errorf("creating snapshot %s/%s of volume %s with %d bytes: %w", c.Group, c.Name, c.Origin, c.Size, err)
+	}
+	return nil
+}
+
+// RemoveSnapshot removes a thick snapshot only if it carries all the tags, and neither
+// it nor its group is protected. LVM itself checks that, as for RemoveVolume, whose
+// errors it shares; a volume that is no snapshot is ErrNotOurs.
+func (h *Host) RemoveSnapshot(ctx context.Context, group, name string, tags ...string) error {
+	if err := errors.Join(ValidPair(group, name), validTags(tags...)); err != nil {
+		return fmt.Errorf("removing snapshot \"%s/%s\": %w", group, name, err)
+	}
+	clauses := []string{
+		differs("lv_tags", ProtectedTag),
+		differs("vg_tags", ProtectedTag),
+		equals("lv_role", roleThickSnapshot),
+	}
+	for _, tag := range tags {
+		clauses = append(clauses, equals("lv_tags", tag))
+	}
+	out, err := h.change(ctx, "lvremove", "--yes", "--select", allOf(clauses...), "--", group+"/"+name)
+	if err == nil && !bytes.Contains(out, []byte("successfully removed")) {
+		err = h.whySnapshotKept(ctx, group, name, tags)
+	}
+	if err != nil {
+		return fmt.Errorf("removing snapshot %s/%s: %w", group, name, err)
+	}
+	return nil
+}
+
+func (h *Host) whySnapshotKept(ctx context.Context, group, name string, tags []string) error {
+	v, err := h.Volume(ctx, group, name)
+	switch {
+	case errors.Is(err, ErrVolumeNotFound):
+		return nil // as in whyKept
+	case err != nil:
+		return err
+	case !v.IsSnapshot():
+		return fmt.Errorf("%w: it is no snapshot", ErrNotOurs)
+	}
+	return h.whyKept(ctx, group, name, tags)
+}
