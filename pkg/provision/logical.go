@@ -73,6 +73,8 @@ type Logical struct {
 
 	recalling sync.Mutex          // guards stood
 	stood     map[string][]string // see Recall
+
+	inlines inlines // filled by recall and ensure
 }
 
 // Recall looks once at what stands. A process that died in the middle of its work,
@@ -98,6 +100,9 @@ func (l *Logical) recall(ctx context.Context) (map[string][]string, error) {
 	for _, group := range report.Groups {
 		for _, v := range group.Volumes {
 			l.stood[v.Name] = append(l.stood[v.Name], group.Name)
+			if of, is := inlineOf(v); is {
+				l.inlines.remember(of)
+			}
 		}
 	}
 	return l.stood, nil
@@ -165,12 +170,15 @@ func (l *Logical) accept(spec Spec, have lvm.Volume) (Volume, finish, error) {
 	switch {
 	case id != spec.ID:
 		return Volume{}, nil, fmt.Errorf("volume %s: logical volume %s is there and not tagged as this volume (%q): %w", spec.ID, path, id, ErrConflict)
+	case !samePod(spec.Tags, have.Tags):
+		return Volume{}, nil, fmt.Errorf("volume %s: logical volume %s is there and not tagged as of the same pod: %w", spec.ID, path, ErrConflict)
 	case spec.OnlyGroup != "" && have.Group != spec.OnlyGroup:
 		return Volume{}, nil, fmt.Errorf("volume %s: it lies in volume group %s and only %s will do: %w", spec.ID, have.Group, spec.OnlyGroup, ErrConflict)
 	case have.Size < spec.Size, spec.Limit > 0 && have.Size > spec.Limit:
 		return Volume{}, nil, fmt.Errorf("volume %s: logical volume %s has %s, wanted are at least %s and at most %s: %w",
 			spec.ID, path, have.Size, spec.Size, limitString(spec.Limit), ErrConflict)
 	}
+	l.inlines.intend(spec, have.Group)
 	vol := Volume{ID: spec.ID, Group: have.Group, Size: have.Size}
 	if slices.Contains(have.Tags, zeroingTag) {
 		return vol, l.zero(have.Group, have.Name), nil
@@ -245,8 +253,7 @@ func ours(v lvm.Volume) bool {
 	if _, tagged := volume.IDFromTags(v.Tags); tagged {
 		return true
 	}
-	marked := slices.ContainsFunc(v.Tags, func(tag string) bool { return strings.HasPrefix(tag, volume.TagPrefix) })
-	return !marked && volume.LooksOurs(v.Name)
+	return !marked(v.Tags) && volume.LooksOurs(v.Name)
 }
 
 func (l *Logical) create(ctx context.Context, spec Spec, group string) (Volume, finish, error) {
@@ -259,6 +266,7 @@ func (l *Logical) create(ctx context.Context, spec Spec, group string) (Volume, 
 	if spec.Block {
 		tags = append(tags, zeroingTag)
 	}
+	l.inlines.intend(spec, group)
 	err = l.Host.CreateVolume(ctx, lvm.CreateVolume{Group: group, Name: name, Size: max(spec.Size, 1), Layout: layout, Tags: tags})
 	switch {
 	case errors.Is(err, lvm.ErrExists):

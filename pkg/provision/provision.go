@@ -63,7 +63,10 @@ func (s Spec) validate() error {
 	if err := volume.ValidID(s.ID); err != nil {
 		return err
 	}
+	_, forPod := volume.PodOf(s.Tags)
 	switch {
+	case volume.IsInline(s.ID) != forPod:
+		return fmt.Errorf("%w volume %s: the handle of an inline volume goes with the pod that it is for", volume.ErrInvalid, s.ID)
 	case s.Source.Given():
 		return fmt.Errorf("%w volume %s: copies are not served yet", volume.ErrInvalid, s.ID)
 	case s.Size < 0, s.Limit < 0:
@@ -125,8 +128,9 @@ type finish func(ctx context.Context) error
 
 // Provisioner makes and removes the volumes of one node.
 type Provisioner struct {
-	kinds map[volume.Kind]kind
-	stop  context.Context //nolint:containedctx // ends when Close is called; work outlives calls
+	kinds   map[volume.Kind]kind
+	logical *Logical        // which inline volumes are
+	stop    context.Context //nolint:containedctx // ends when Close is called; work outlives calls
 
 	cancel context.CancelFunc
 	work   sync.WaitGroup
@@ -146,10 +150,11 @@ type job struct {
 func New(ctx context.Context, logical *Logical) *Provisioner {
 	stop, cancel := context.WithCancel(klog.NewContext(context.Background(), klog.FromContext(ctx)))
 	return &Provisioner{
-		kinds:  map[volume.Kind]kind{volume.LVM: logical},
-		stop:   stop,
-		cancel: cancel,
-		jobs:   map[string]*job{},
+		kinds:   map[volume.Kind]kind{volume.LVM: logical},
+		logical: logical,
+		stop:    stop,
+		cancel:  cancel,
+		jobs:    map[string]*job{},
 	}
 }
 
@@ -209,6 +214,9 @@ func (p *Provisioner) Remove(ctx context.Context, r Removal) error {
 	}
 	if err := volume.ValidID(r.ID); err != nil {
 		return err
+	}
+	if volume.IsInline(r.ID) {
+		return fmt.Errorf("%w removal of volume %s: an inline volume is removed with its pod, not by a PersistentVolume", volume.ErrInvalid, r.ID)
 	}
 	job, err := p.begin(r.ID)
 	if err != nil {

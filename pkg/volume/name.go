@@ -108,6 +108,13 @@ func ForInline(podUID, name string) string {
 	return "csi-" + hex.EncodeToString(sum[:])
 }
 
+// inline is how a handle looks that ForInline returns.
+var inline = regexp.MustCompile(`^csi-[0-9a-f]{64}$`)
+
+// IsInline reports whether id looks like the handle of an inline volume. The kubelet
+// alone gives such handles.
+func IsInline(id string) bool { return inline.MatchString(id) }
+
 // ours is how volumes look that earlier versions made, which carry no tags.
 var ours = regexp.MustCompile(`^(local|snap)-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$|^csi-[0-9a-f]{64}$`)
 
