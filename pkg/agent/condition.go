@@ -49,6 +49,21 @@ func conditions(problems []initplan.Problem, generation int64, lookErr error) []
 	return all
 }
 
+// snapshotsWhole is the condition that says which snapshots are lost. It is only there
+// when one is.
+const snapshotsWhole = "SnapshotsWhole"
+
+func snapshotCondition(lost []string, generation int64) []metav1.Condition {
+	if len(lost) == 0 {
+		return nil
+	}
+	return []metav1.Condition{{
+		Type: snapshotsWhole, Status: metav1.ConditionFalse, Reason: "SnapshotFull", ObservedGeneration: generation,
+		Message: cut(fmt.Sprintf("the space of these snapshots ran full, nothing can be read of them: %s; delete their VolumeSnapshots",
+			strings.Join(lost, ", ")), maxMessage),
+	}}
+}
+
 // keepTransitions sets the times of the conditions in now: those of before where
 // the status is the same, and at where it changed.
 func keepTransitions(now, before []metav1.Condition, at metav1.Time) {

@@ -55,6 +55,7 @@ func (a *Agent) status(nls *v1alpha1.NodeLocalStorage) v1alpha1.NodeLocalStorage
 		state.Reason, state.Message = lookFailed, cut(a.view.err.Error(), maxEvent)
 	}
 	status.Conditions = conditions(problems, nls.Generation, a.view.err)
+	status.Conditions = append(status.Conditions, snapshotCondition(lostSnapshots(a.view.seen.lvm, a.options.Driver), nls.Generation)...)
 	return status
 }
 

@@ -3,7 +3,6 @@ package agent
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -11,7 +10,6 @@ import (
 	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/initplan"
 	"github.com/open-local/open-local/pkg/lvm"
-	"github.com/open-local/open-local/pkg/volume"
 )
 
 // describe returns the status that says what was seen: of nls it uses the spec
@@ -71,8 +69,8 @@ func describeGroup(g lvm.Group, driver string, reserved initplan.Reservation) v1
 
 	var ours capacity.Bytes
 	for _, v := range g.Volumes {
-		described := describeVolume(v, driver)
-		if described.VolumeID != "" {
+		described := describeVolume(v, g, driver)
+		if described.Ours() {
 			ours += v.Size
 		}
 		group.LogicalVolumes = append(group.LogicalVolumes, described)
@@ -86,33 +84,6 @@ func describeGroup(g lvm.Group, driver string, reserved initplan.Reservation) v1
 	others := max(0, g.Size-g.Free-ours)
 	group.Allocatable = int64(max(0, g.Size-others-reserved.Of(g.Size)))
 	return group
-}
-
-func describeVolume(v lvm.Volume, driver string) v1alpha1.LogicalVolume {
-	described := v1alpha1.LogicalVolume{
-		Name: v.Name, VGName: v.Group, Total: int64(v.Size), ReadOnly: v.ReadOnly,
-		VolumeID: volumeID(v, driver), Condition: v1alpha1.StorageReady,
-	}
-	if v.Health != "" {
-		described.Condition = v1alpha1.StorageFault
-	}
-	return described
-}
-
-// volumeID returns the handle of a volume of ours, or "". The first open-local put
-// no tags of ours on its volumes; those are known by their names.
-func volumeID(v lvm.Volume, driver string) string {
-	if other, named := volume.DriverFromTags(v.Tags); named && other != driver {
-		return "" // another installation's
-	}
-	if id, ok := volume.IDFromTags(v.Tags); ok {
-		return id
-	}
-	tagged := slices.ContainsFunc(v.Tags, func(tag string) bool { return strings.HasPrefix(tag, volume.TagPrefix) })
-	if !tagged && volume.LooksOurs(v.Name) {
-		return v.Name
-	}
-	return ""
 }
 
 func describeMount(m fileSystem) v1alpha1.MountPoint {

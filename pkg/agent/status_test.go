@@ -115,8 +115,9 @@ func TestVolumeID(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := volumeID(test.volume, volume.DefaultDriver); got != test.want {
-				t.Errorf("got %q, want %q", got, test.want)
+			got := describeVolume(test.volume, lvm.Group{}, volume.DefaultDriver)
+			if got.VolumeID != test.want || got.Ours() != (test.want != "") {
+				t.Errorf("got %q, want %q", got.VolumeID, test.want)
 			}
 		})
 	}

@@ -154,7 +154,7 @@ func handlesIn(obj any) ([]string, error) {
 	var handles []string
 	for _, group := range nls.Status.NodeStorageInfo.VolumeGroups {
 		for _, v := range group.LogicalVolumes {
-			if v.VolumeID != "" {
+			if v.VolumeID != "" && !v.Deleted {
 				handles = append(handles, v.VolumeID)
 			}
 		}

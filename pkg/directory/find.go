@@ -175,7 +175,7 @@ func placesIn(nls *v1alpha1.NodeLocalStorage) map[string]driver.Place {
 	places := map[string]driver.Place{}
 	for _, group := range nls.Status.NodeStorageInfo.VolumeGroups {
 		for _, v := range group.LogicalVolumes {
-			if v.VolumeID != "" {
+			if v.VolumeID != "" && !v.Deleted {
 				places[v.VolumeID] = driver.Place{Node: nls.Name, Kind: volume.LVM, Group: group.Name, Size: capacity.Bytes(v.Total)}
 			}
 		}

@@ -63,7 +63,7 @@ func capacityOf(nls *v1alpha1.NodeLocalStorage) capacity.Node {
 		}
 		left := capacity.Bytes(group.Allocatable)
 		for _, v := range group.LogicalVolumes {
-			if v.VolumeID != "" {
+			if v.Ours() {
 				left -= capacity.Bytes(v.Total)
 			}
 		}

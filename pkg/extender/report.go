@@ -46,8 +46,9 @@ func groupOf(g *v1alpha1.VolumeGroup, nls *v1alpha1.NodeLocalStorage) ledger.Gro
 	if g.Condition == v1alpha1.StorageFault {
 		group.Trouble = string(g.Condition)
 	}
-	for i, lv := range g.LogicalVolumes {
-		group.Volumes[i] = ledger.Volume{Name: lv.Name, Size: capacity.Bytes(lv.Total), Ours: lv.VolumeID != ""}
+	for i := range g.LogicalVolumes {
+		lv := &g.LogicalVolumes[i]
+		group.Volumes[i] = ledger.Volume{Name: lv.Name, Size: capacity.Bytes(lv.Total), Ours: lv.Ours()}
 	}
 	return group
 }

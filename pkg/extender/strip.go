@@ -118,14 +118,23 @@ func stripStorage(nls *v1alpha1.NodeLocalStorage) *v1alpha1.NodeLocalStorage {
 	to.Phase, to.DeviceInfos, to.MountPoints = from.Phase, from.DeviceInfos, from.MountPoints
 	for _, group := range from.VolumeGroups {
 		volumes := make([]v1alpha1.LogicalVolume, len(group.LogicalVolumes))
-		for i, lv := range group.LogicalVolumes {
-			volumes[i] = v1alpha1.LogicalVolume{Name: lv.Name, VGName: group.Name, Total: lv.Total, VolumeID: lv.VolumeID}
-			if lv.VolumeID == lv.Name {
-				volumes[i].VolumeID = lv.Name
+		for i := range group.LogicalVolumes {
+			lv := &group.LogicalVolumes[i]
+			volumes[i] = v1alpha1.LogicalVolume{
+				Name: lv.Name, VGName: group.Name, Total: lv.Total, VolumeID: sharing(lv.VolumeID, lv.Name), Deleted: lv.Deleted,
+				SnapshotID: sharing(lv.SnapshotID, lv.Name), SourceVolumeID: lv.SourceVolumeID, RestoreReadOnly: lv.RestoreReadOnly,
 			}
 		}
 		group.LogicalVolumes = volumes
 		to.VolumeGroups = append(to.VolumeGroups, group)
 	}
 	return small
+}
+
+// sharing returns s, in the memory of another string if it is the same.
+func sharing(s, other string) string {
+	if s == other {
+		return other
+	}
+	return s
 }

@@ -235,7 +235,7 @@ func nodeOf(report lvm.Report, managed map[string]capacity.Bytes) capacity.Node 
 		}
 		left := allocatable
 		for _, v := range group.Volumes {
-			if ours(v) {
+			if volume.Counted(v.Name, v.Tags) {
 				left -= v.Size
 			}
 		}
@@ -245,15 +245,6 @@ func nodeOf(report lvm.Report, managed map[string]capacity.Bytes) capacity.Node 
 	}
 	slices.SortFunc(node.Groups, func(a, b capacity.Group) int { return strings.Compare(a.Name, b.Name) })
 	return node
-}
-
-// ours reports whether v counts as a volume of open-local: its tags say so, or it
-// carries none of ours and has a name that the first open-local gave.
-func ours(v lvm.Volume) bool {
-	if _, tagged := volume.IDFromTags(v.Tags); tagged {
-		return true
-	}
-	return !marked(v.Tags) && volume.LooksOurs(v.Name)
 }
 
 func (l *Logical) create(ctx context.Context, spec Spec, group string) (Volume, finish, error) {

@@ -85,7 +85,18 @@ status:
     - name: a
       physicalVolumes: [/dev/vdc]
       logicalVolumes:
-      - {name: v, vgname: a, total: 1, readOnly: true, condition: DiskFault, volumeID: v}
+      - name: v
+        vgname: a
+        total: 1
+        readOnly: true
+        condition: DiskFault
+        volumeID: v
+        deleted: true
+        snapshotID: s
+        sourceVolumeID: o
+        sourceSize: 1
+        createdAt: "2024-01-01T00:00:00.123456Z"
+        restoreReadOnly: true
       total: 3
       available: 2
       allocatable: 1
@@ -139,7 +150,8 @@ func TestEveryFieldOfTheContractIsSpeltAsClientsDo(t *testing.T) {
 
 // zeroFields names the fields of v, and of what is in it, that have no value.
 func zeroFields(v reflect.Value, path string) []string {
-	if v.Type() == reflect.TypeFor[metav1.Condition]() || v.Type() == reflect.TypeFor[*metav1.Time]() {
+	if v.Type() == reflect.TypeFor[metav1.Condition]() || v.Type() == reflect.TypeFor[*metav1.Time]() ||
+		v.Type() == reflect.TypeFor[*metav1.MicroTime]() {
 		return nil
 	}
 	var zero []string

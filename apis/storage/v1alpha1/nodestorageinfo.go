@@ -110,10 +110,36 @@ type LogicalVolume struct {
 	// open-local's; it is empty for the volumes of others.
 	// +optional
 	VolumeID string `json:"volumeID,omitempty"`
+	// Deleted is true of a volume that is deleted and stays because snapshots of it
+	// stand.
+	// +optional
+	Deleted bool `json:"deleted,omitempty"`
+	// SnapshotID is the handle of the CSI snapshot, where the logical volume is one of
+	// open-local's; Total is then what it takes and not what it shows.
+	// +optional
+	SnapshotID string `json:"snapshotID,omitempty"`
+	// SourceVolumeID is, of a snapshot, the handle of the volume it is of. What a clone
+	// is copied from has it and no SnapshotID.
+	// +optional
+	SourceVolumeID string `json:"sourceVolumeID,omitempty"`
+	// SourceSize is, of a snapshot, the size of that volume when it was made, in bytes.
+	// +optional
+	SourceSize int64 `json:"sourceSize,omitempty"`
+	// CreatedAt is when the snapshot was made, where that is known.
+	// +optional
+	CreatedAt *metav1.MicroTime `json:"createdAt,omitempty"`
+	// RestoreReadOnly is true of a snapshot which claims made of it show themselves.
+	// +optional
+	RestoreReadOnly bool `json:"restoreReadOnly,omitempty"`
 	// +optional
 	ReadOnly bool `json:"readOnly,omitempty"`
 	// +optional
 	Condition StorageStateType `json:"condition,omitempty"`
+}
+
+// Ours reports whether the logical volume is one of open-local's, of whatever sort.
+func (v *LogicalVolume) Ours() bool {
+	return v.VolumeID != "" || v.SnapshotID != "" || v.SourceVolumeID != ""
 }
 
 // MountPoint is a file system that is mounted on the node.
