@@ -8,8 +8,10 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/klog/v2"
@@ -26,17 +28,26 @@ const notEnough = "did not have enough free storage"
 // maxReasons is how many different reasons an event gives.
 const maxReasons = 4
 
+// What is not in the caches yet, such as a class made together with its claim, is looked
+// for again: the scheduler does not give up on the pod a second time in other words.
+const (
+	maxRetries = 8
+	firstRetry = 50 * time.Millisecond
+	lastRetry  = 5 * time.Second
+)
+
 // A teller says on a pod that waits why no node has room for its volumes. The
 // scheduler shows our reasons only where it asked us, and where the published capacity
 // of a node is too small it does not ask: it says "not enough free storage" and gives
 // no number.
 type teller struct {
 	s     *Scheduler
-	queue workqueue.TypedInterface[string] // namespace/name of pods
+	queue workqueue.TypedRateLimitingInterface[string] // namespace/name of pods
 }
 
 func newTeller(s *Scheduler) *teller {
-	return &teller{s: s, queue: workqueue.NewTyped[string]()}
+	return &teller{s: s, queue: workqueue.NewTypedRateLimitingQueue(
+		workqueue.NewTypedItemExponentialFailureRateLimiter[string](firstRetry, lastRetry))}
 }
 
 // seen notes a pod that the scheduler has just given up on for now. It does not block.
@@ -68,10 +79,21 @@ func (t *teller) run(ctx context.Context) {
 		if over {
 			return
 		}
-		if err := t.tell(key); err != nil {
-			klog.FromContext(ctx).V(2).Info("Cannot say why a pod waits", "pod", key, "err", err)
-		}
+		t.try(ctx, key)
 		t.queue.Done(key)
+	}
+}
+
+// try tells, and sees to it that it is tried again where that did not work.
+func (t *teller) try(ctx context.Context, key string) {
+	switch err := t.tell(key); {
+	case err == nil:
+		t.queue.Forget(key)
+	case t.queue.NumRequeues(key) < maxRetries:
+		t.queue.AddRateLimited(key)
+	default:
+		klog.FromContext(ctx).V(2).Info("Cannot say why a pod waits", "pod", key, "err", err)
+		t.queue.Forget(key)
 	}
 }
 
@@ -82,6 +104,9 @@ func (t *teller) tell(key string) error {
 		return err
 	}
 	pod, err := t.s.caches.pods.Pods(namespace).Get(name)
+	if apierrors.IsNotFound(err) {
+		return nil // it waits no longer
+	}
 	if err != nil {
 		return err
 	}

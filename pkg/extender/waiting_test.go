@@ -2,6 +2,7 @@ package extender
 
 import (
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -71,6 +72,33 @@ func TestAPodThatWaitsIsTold(t *testing.T) {
 				t.Errorf("event (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestAPodIsToldOnceAllOfItIsSeen has a class come after the scheduler gave up on the
+// pod that needs it.
+func TestAPodIsToldOnceAllOfItIsSeen(t *testing.T) {
+	w := newWorld(t, node("n1"), nls("n1", vg("pool", 10*gib)), claim("a", 1*gib, "late"), pod("p", "a"))
+	events := record.NewFakeRecorder(10)
+	w.s.o.Events = events
+	w.giveUp("p", "0/1 nodes are available: 1 node(s) did not have enough free storage.")
+	teller := newTeller(w.s)
+	w.until("it is known that the class is missing", func() bool {
+		teller.try(w.ctx(), "default/p")
+		return teller.queue.NumRequeues("default/p") > 0
+	})
+	if len(events.Events) > 0 {
+		t.Fatalf("told without its class: %s", <-events.Events)
+	}
+	w.create(class("late", "vgName", "other"))
+	go teller.run(w.ctx())
+	select {
+	case got := <-events.Events:
+		if diff := cmp.Diff("Warning NoRoomForVolumes no room for the pod's volumes: 1 node: no managed volume group \"other\"", got); diff != "" {
+			t.Errorf("event (-want +got):\n%s", diff)
+		}
+	case <-time.After(patience):
+		t.Fatal("the pod was never told")
 	}
 }
 
