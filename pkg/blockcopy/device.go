@@ -83,8 +83,7 @@ func openAs(resolved, path string, flag int) (*device, error) {
 // bare returns what the kernel said, without the path at which this process sees the
 // device.
 func bare(err error) error {
-	var path *fs.PathError
-	if errors.As(err, &path) {
+	if path, ok := errors.AsType[*fs.PathError](err); ok {
 		return path.Err
 	}
 	return err

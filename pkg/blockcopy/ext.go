@@ -78,25 +78,10 @@ func (e *ext) readSuper(s []byte, size int64) error {
 	u16 := func(at int) int64 { return int64(binary.LittleEndian.Uint16(s[at:])) }
 	u32 := func(at int) int64 { return int64(binary.LittleEndian.Uint32(s[at:])) }
 	e.compat, e.incompat, e.ro = uint32(u32(0x5C)), uint32(u32(0x60)), uint32(u32(0x64))
-	e.uuid = s[0x68:0x78]
-	switch {
-	case u32(0x4C) != 1:
-		return doubt("ext revision %d", u32(0x4C))
-	case e.incompat&^extIncompatKnown != 0:
-		return doubt("ext incompat features %#x", e.incompat&^extIncompatKnown)
-	case e.ro&^extROKnown != 0:
-		return doubt("ext ro_compat features %#x", e.ro&^extROKnown)
-	case e.compat&extCompatSparseSuper2 != 0:
-		return doubt("ext with sparse_super2")
-	case u16(0x3A) != extStateClean:
-		return doubt("ext state %#x is not clean", u16(0x3A))
-	case e.compat&extCompatJournal != 0 && u32(0xE0) == 0:
-		return doubt("the journal is on another device")
-	case e.ro&extMetadataCsum != 0 && s[0x175] != 1:
-		return doubt("ext checksum type %d", s[0x175])
-	case e.ro&extMetadataCsum != 0 && extSum(^uint32(0), s[:0x3FC]) != uint32(u32(0x3FC)):
-		return doubt("the super block has a wrong checksum")
+	if err := e.checkFeatures(s); err != nil {
+		return err
 	}
+	e.uuid = s[0x68:0x78]
 	e.seed = extSum(^uint32(0), e.uuid)
 	if e.incompat&extIncompatCsumSeed != 0 {
 		e.seed = uint32(u32(0x270))
@@ -115,6 +100,31 @@ func (e *ext) readSuper(s []byte, size int64) error {
 		e.firstMeta = int64(^uint32(0)) // never
 	}
 	return e.checkGeometry(u32(0x28), u16(0x58), size)
+}
+
+// checkFeatures doubts a file system that is not wholly understood or not at rest.
+func (e *ext) checkFeatures(s []byte) error {
+	u32 := func(at int) uint32 { return binary.LittleEndian.Uint32(s[at:]) }
+	summed := e.ro&extMetadataCsum != 0
+	switch state := binary.LittleEndian.Uint16(s[0x3A:]); {
+	case u32(0x4C) != 1:
+		return doubt("ext revision %d", u32(0x4C))
+	case e.incompat&^extIncompatKnown != 0:
+		return doubt("ext incompat features %#x", e.incompat&^extIncompatKnown)
+	case e.ro&^extROKnown != 0:
+		return doubt("ext ro_compat features %#x", e.ro&^extROKnown)
+	case e.compat&extCompatSparseSuper2 != 0:
+		return doubt("ext with sparse_super2")
+	case state != extStateClean:
+		return doubt("ext state %#x is not clean", state)
+	case e.compat&extCompatJournal != 0 && u32(0xE0) == 0:
+		return doubt("the journal is on another device")
+	case summed && s[0x175] != 1:
+		return doubt("ext checksum type %d", s[0x175])
+	case summed && extSum(^uint32(0), s[:0x3FC]) != u32(0x3FC):
+		return doubt("the super block has a wrong checksum")
+	}
+	return nil
 }
 
 func (e *ext) checkGeometry(inodesPerGroup, inodeSize, size int64) error {

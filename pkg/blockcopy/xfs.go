@@ -62,31 +62,42 @@ func (x *xfs) readSuper(head []byte, size int64) error {
 	x.agBlocks, x.agCount = u32(84), u32(88)
 	x.logBlocks = u32(96)
 	x.uuid = s[32:48]
-	incompat, ro := u32(216), u32(212)
-	if incompat&xfsIncompatMetaUUID != 0 {
+	if u32(216)&xfsIncompatMetaUUID != 0 {
 		x.uuid = s[248:264]
 	}
+	if err := checkXFSFeatures(s); err != nil {
+		return err
+	}
 	switch {
-	case u16(100)&0xF != xfsVersion:
-		return doubt("xfs version %d", u16(100)&0xF)
-	case incompat&^xfsIncompatKnown != 0, ro&^xfsROKnown != 0, u32(220) != 0:
-		return doubt("xfs features incompat %#x, ro_compat %#x, log %#x", incompat, ro, u32(220))
-	case s[126] != 0:
-		return doubt("the xfs is unfinished")
-	case x.block < 1024 || x.block > 65536 || x.block&(x.block-1) != 0 || x.block != 1<<s[120]:
+	case x.block < 1024 || x.block > 65536 || x.block != 1<<s[120]:
 		return doubt("xfs blocks of %d bytes", x.block)
 	case x.sector < 512 || x.sector > start || x.sector&(x.sector-1) != 0 || x.sector > x.block:
 		return doubt("xfs sectors of %d bytes", x.sector)
 	case !summed(s[:x.sector], xfsSuperSum):
 		return doubt("the super block has a wrong checksum")
-	case u64(16) != 0 || u64(24) != 0:
-		return doubt("the xfs has a realtime device")
 	case x.blocks < 1 || x.blocks > size/x.block:
 		return doubt("an xfs of %d blocks of %d bytes on a device of %d bytes", x.blocks, x.block, size)
 	case x.agBlocks < 64 || x.agCount != (x.blocks+x.agBlocks-1)/x.agBlocks:
 		return doubt("%d xfs groups of %d blocks", x.agCount, x.agBlocks)
 	}
 	return x.locateLog(uint64(u64(48)), uint(s[124]))
+}
+
+// checkXFSFeatures doubts a file system that is not wholly understood.
+func checkXFSFeatures(s []byte) error {
+	u32 := func(at int) uint32 { return binary.BigEndian.Uint32(s[at:]) }
+	incompat, ro, log := u32(216), u32(212), u32(220)
+	switch version := binary.BigEndian.Uint16(s[100:]) & 0xF; {
+	case version != xfsVersion:
+		return doubt("xfs version %d", version)
+	case incompat&^xfsIncompatKnown != 0, ro&^xfsROKnown != 0, log != 0:
+		return doubt("xfs features incompat %#x, ro_compat %#x, log %#x", incompat, ro, log)
+	case s[126] != 0:
+		return doubt("the xfs is unfinished")
+	case binary.BigEndian.Uint64(s[16:]) != 0, binary.BigEndian.Uint64(s[24:]) != 0:
+		return doubt("the xfs has a realtime device")
+	}
+	return nil
 }
 
 // locateLog finds the journal, which is given as a group and a block in it.

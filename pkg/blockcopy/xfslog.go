@@ -40,6 +40,7 @@ type xfsLog struct {
 	head  int64  // the sector that will be written next
 	cycle uint32 // of the sectors before head
 	last  int64  // the sector where the last record begins
+	old   int64  // the last sector behind head where one begins
 }
 
 // readLog tells whether the journal leaves the map of free space to be relied on.
@@ -64,42 +65,48 @@ func (x *xfs) readLog() error {
 // findHead finds where the sectors of one cycle end, behind which those of the
 // cycle before must follow without exception.
 func (l *xfsLog) findHead() error {
-	l.head, l.last = l.sectors, -1
-	old := int64(-1) // the last record of the cycle before
+	l.head, l.last, l.old = l.sectors, -1, -1
 	chunk := make([]byte, defaultGrain)
-	for first := int64(0); first < l.sectors; first += int64(len(chunk)) / logSector {
-		chunk = chunk[:min(int64(len(chunk)), (l.sectors-first)*logSector)]
+	for first := int64(0); first < l.sectors; first += defaultGrain / logSector {
+		chunk = chunk[:min(defaultGrain, (l.sectors-first)*logSector)]
 		if _, err := l.r.ReadAt(chunk, l.at+first*logSector); err != nil {
 			return err
 		}
-		for i := first; len(chunk[(i-first)*logSector:]) > 0; i++ {
-			s := chunk[(i-first)*logSector:]
-			cycle, begins := binary.BigEndian.Uint32(s), false
-			if cycle == logMagic {
-				cycle, begins = binary.BigEndian.Uint32(s[4:]), true
-			}
-			switch {
-			case i == 0:
-				l.cycle = cycle
-			case cycle == l.cycle-1 && l.head == l.sectors:
-				l.head = i
-			}
-			before := i < l.head
-			switch {
-			case cycle == 0 && before, before && cycle != l.cycle, !before && cycle != l.cycle-1:
-				return doubt("sector %d of the journal has cycle %d, the first has %d", i, cycle, l.cycle)
-			case begins && before:
-				l.last = i
-			case begins:
-				old = i
+		for i := range int64(len(chunk) / logSector) {
+			if err := l.place(first+i, chunk[i*logSector:]); err != nil {
+				return err
 			}
 		}
 	}
 	if l.last < 0 {
-		l.last = old
+		l.last = l.old
 	}
 	if l.last < 0 {
 		return doubt("the journal has no record")
+	}
+	return nil
+}
+
+// place takes in the sector after those it was called for before.
+func (l *xfsLog) place(i int64, sector []byte) error {
+	cycle, begins := binary.BigEndian.Uint32(sector), false
+	if cycle == logMagic {
+		cycle, begins = binary.BigEndian.Uint32(sector[4:]), true
+	}
+	switch {
+	case i == 0:
+		l.cycle = cycle
+	case cycle == l.cycle-1 && l.head == l.sectors:
+		l.head = i
+	}
+	before := i < l.head
+	switch {
+	case cycle == 0 && before, before && cycle != l.cycle, !before && cycle != l.cycle-1:
+		return doubt("sector %d of the journal has cycle %d, the first has %d", i, cycle, l.cycle)
+	case begins && before:
+		l.last = i
+	case begins:
+		l.old = i
 	}
 	return nil
 }
