@@ -104,13 +104,14 @@ func (h *Host) whyKept(ctx context.Context, group, name string, tags []string) e
 		return nil // LVM had found it and now it is gone: removed, in words we do not know
 	case v.Protected() || g.Protected():
 		return ErrProtected
-	case v.HasSnapshots():
-		return ErrHasSnapshots
 	}
 	for _, tag := range tags {
 		if !v.HasTag(tag) {
 			return fmt.Errorf("%w: it has no tag %q", ErrNotOurs, tag)
 		}
+	}
+	if v.HasSnapshots() {
+		return ErrHasSnapshots
 	}
 	return errors.New("LVM kept it and does not say why")
 }

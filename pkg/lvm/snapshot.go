@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -104,3 +105,36 @@ func (h *Host) whySnapshotKept(ctx context.Context, group, name string, tags []s
 	}
 	return h.whyKept(ctx, group, name, tags)
 }
+
+// RemoveUnused removes, in one process, every volume of the group that carries all the
+// tags, of which there must be one, and has no thick snapshots; protected ones stay. It
+// returns the names of those removed. After an error about one, others may be gone.
+func (h *Host) RemoveUnused(ctx context.Context, group string, tags ...string) ([]string, error) {
+	err := errors.Join(ValidGroupName(group), validTags(tags...))
+	if err == nil && len(tags) == 0 {
+		err = fmt.Errorf("no tag is %w: it would be every volume", ErrInvalid)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("removing unused volumes of group %q: %w", group, err)
+	}
+	clauses := []string{
+		differs("lv_tags", ProtectedTag),
+		differs("vg_tags", ProtectedTag),
+		differs("lv_role", roleThickOrigin),
+	}
+	for _, tag := range tags {
+		clauses = append(clauses, equals("lv_tags", tag))
+	}
+	out, err := h.change(ctx, "lvremove", "--yes", "--select", allOf(clauses...), "--", group)
+	var removed []string
+	for _, match := range removedVolume.FindAllSubmatch(out, -1) {
+		removed = append(removed, string(match[1]))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("removing unused volumes of group %s with the tags %q: %w", group, tags, err)
+	}
+	return removed, nil
+}
+
+// removedVolume is what LVM says of each volume that it removed.
+var removedVolume = regexp.MustCompile(`Logical volume "([^"]+)" successfully removed`)

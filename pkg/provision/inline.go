@@ -153,5 +153,5 @@ func (l *Logical) discard(ctx context.Context, v Inline) error {
 	if _, is := managed[v.Group]; !is {
 		return lvm.ErrNotOurs
 	}
-	return l.removeUntagged(ctx, v.Group, volume.NameOf(v.ID))
+	return l.removeUntagged(ctx, v.Group, v.ID)
 }

@@ -75,11 +75,14 @@ func (p *Provisioner) Modify(ctx context.Context, m Modification) error {
 }
 
 // Snapshot makes the snapshot exist and returns it. Calling it again is free and
-// returns the same; another snapshot of that handle is ErrConflict.
+// returns the same; another snapshot of that handle is ErrConflict. While anything is
+// under way with the volume it is ErrBusy.
 func (p *Provisioner) Snapshot(ctx context.Context, spec SnapshotSpec) (snapshot Snapshot, err error) {
-	err = p.alone(spec.ID, spec.Kind, func(k kind) error {
-		snapshot, err = k.snapshot(ctx, spec)
-		return err
+	err = p.alone(spec.Volume, spec.Kind, func(kind) error {
+		return p.alone(spec.ID, spec.Kind, func(k kind) error {
+			snapshot, err = k.snapshot(ctx, spec)
+			return err
+		})
 	})
 	return snapshot, err
 }

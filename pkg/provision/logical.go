@@ -32,6 +32,7 @@ type host interface {
 	RemoveVolume(ctx context.Context, group, name string, tags ...string) error
 	alterer
 	viewer
+	snapshotVerbs
 }
 
 // alterer is the part of *lvm.Host that alters a volume which stands.
@@ -74,7 +75,9 @@ type Logical struct {
 	recalling sync.Mutex          // guards stood
 	stood     map[string][]string // see Recall
 
-	inlines inlines // filled by recall and ensure
+	inlines    inlines    // filled by recall and ensure
+	tombstones tombstones // filled by recall and remove
+	watched    watched    // filled by recall and takeSnapshot
 }
 
 // Recall looks once at what stands. A process that died in the middle of its work,
@@ -104,6 +107,7 @@ func (l *Logical) recall(ctx context.Context) (map[string][]string, error) {
 				l.inlines.remember(of)
 			}
 		}
+		l.recallSnapshots(ctx, group)
 	}
 	return l.stood, nil
 }
@@ -172,6 +176,8 @@ func (l *Logical) accept(spec Spec, have lvm.Volume) (Volume, finish, error) {
 		return Volume{}, nil, fmt.Errorf("volume %s: logical volume %s is there and not tagged as this volume (%q): %w", spec.ID, path, id, ErrConflict)
 	case !samePod(spec.Tags, have.Tags):
 		return Volume{}, nil, fmt.Errorf("volume %s: logical volume %s is there and not tagged as of the same pod: %w", spec.ID, path, ErrConflict)
+	case slices.Contains(have.Tags, volume.DeletedTag):
+		return Volume{}, nil, fmt.Errorf("volume %s: logical volume %s is deleted and stays for its snapshots: %w", spec.ID, path, ErrConflict)
 	case spec.OnlyGroup != "" && have.Group != spec.OnlyGroup:
 		return Volume{}, nil, fmt.Errorf("volume %s: it lies in volume group %s and only %s will do: %w", spec.ID, have.Group, spec.OnlyGroup, ErrConflict)
 	case have.Size < spec.Size, spec.Limit > 0 && have.Size > spec.Limit:

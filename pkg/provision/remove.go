@@ -8,8 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"k8s.io/klog/v2"
-
 	"github.com/open-local/open-local/pkg/lvm"
 	"github.com/open-local/open-local/pkg/volume"
 )
@@ -20,59 +18,52 @@ func (l *Logical) remove(ctx context.Context, r Removal) error {
 	if err := volume.ValidGroup(r.Group); err != nil {
 		return fmt.Errorf("%w removal of volume %s: %w", volume.ErrInvalid, r.ID, err)
 	}
-	name := volume.NameOf(r.ID)
-	err := l.Host.RemoveVolume(ctx, r.Group, name, volume.IDTag(r.ID))
-	group := r.Group
+	err := l.removeOrBury(ctx, r.Group, r.ID, volume.IDTag(r.ID))
 	switch {
 	case errors.Is(err, lvm.ErrNotOurs) && r.Proven:
-		err = l.removeUntagged(ctx, r.Group, name)
+		return l.removeUntagged(ctx, r.Group, r.ID)
 	case errors.Is(err, lvm.ErrNotFound):
-		group, err = l.removeElsewhere(ctx, r, err)
+		return l.removeElsewhere(ctx, r, err)
 	}
-	if err != nil {
-		return err
-	}
-	if group != "" {
-		klog.FromContext(ctx).Info("Removed logical volume", "volume", r.ID, "group", group, "name", name)
-	}
-	return nil
+	return err
 }
 
 // removeElsewhere looks for the volume in the other groups, because a group may
-// have been renamed. It returns the group that the volume was in, or else what
-// missing means: nothing is left to do if the group it was in is there.
-func (l *Logical) removeElsewhere(ctx context.Context, r Removal, missing error) (string, error) {
+// have been renamed. Else it returns what missing means: nothing is left to do if the
+// group that the volume was in is there.
+func (l *Logical) removeElsewhere(ctx context.Context, r Removal, missing error) error {
 	managed, err := l.Managed.Managed()
 	if err != nil {
-		return "", err
+		return err
 	}
 	stood, err := l.recall(ctx)
 	if err != nil {
-		return "", err
+		return err
 	}
 	name := volume.NameOf(r.ID)
 	for _, group := range slices.Sorted(maps.Keys(managed)) {
 		stands, err := l.Devices.Exists(lvm.DevicePath(group, name))
 		if err != nil {
-			return "", fmt.Errorf("looking for volume %s/%s: %w", group, name, err)
+			return fmt.Errorf("looking for volume %s/%s: %w", group, name, err)
 		}
 		if !stands && !slices.Contains(stood[name], group) || group == r.Group {
 			continue
 		}
-		err = l.Host.RemoveVolume(ctx, group, name, volume.IDTag(r.ID))
+		err = l.removeOrBury(ctx, group, r.ID, volume.IDTag(r.ID))
 		if err == nil || !errors.Is(err, lvm.ErrNotFound) && !errors.Is(err, lvm.ErrNotOurs) {
-			return group, err
+			return err
 		}
 	}
 	if errors.Is(missing, lvm.ErrVolumeNotFound) {
-		return "", nil
+		return nil
 	}
-	return "", missing
+	return missing
 }
 
 // removeUntagged removes a volume that carries no mark of its owner at all. One
 // that carries somebody's mark is not it, whatever its name.
-func (l *Logical) removeUntagged(ctx context.Context, group, name string) error {
+func (l *Logical) removeUntagged(ctx context.Context, group, id string) error {
+	name := volume.NameOf(id)
 	have, err := l.Host.Volume(ctx, group, name)
 	switch {
 	case errors.Is(err, lvm.ErrVolumeNotFound):
@@ -85,7 +76,7 @@ func (l *Logical) removeUntagged(ctx context.Context, group, name string) error 
 			return fmt.Errorf("removing volume %s/%s: it carries the tag %q: %w", group, name, tag, lvm.ErrNotOurs)
 		}
 	}
-	err = l.Host.RemoveVolume(ctx, group, name)
+	err = l.removeOrBury(ctx, group, id)
 	if errors.Is(err, lvm.ErrVolumeNotFound) {
 		return nil
 	}

@@ -208,22 +208,14 @@ func (f *Fake) lvextend(l line) (string, *failure) {
 }
 
 func (f *Fake) lvremove(l line) (string, *failure) {
+	if len(l.positional) == 1 && !strings.Contains(l.positional[0], "/") {
+		return f.lvremoveOf(l)
+	}
 	g, v, problem := f.reach(l)
 	if problem != nil {
 		return "", problem
 	}
-	selected, problem := selects(l.last("--select"), g, v)
-	if problem != nil || !selected {
-		return "", problem
-	}
-	if v.holders > 0 {
-		return "", failed("Logical volume %s/%s in use.", g.name, v.name)
-	}
-	var out strings.Builder
-	for _, gone := range append(g.snapshotsOf(v), v) {
-		out.WriteString(g.remove(gone))
-	}
-	return out.String(), nil
+	return g.removeSelected(v, l.last("--select"))
 }
 
 func (f *Fake) lvchange(l line) (string, *failure) {

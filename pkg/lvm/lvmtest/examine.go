@@ -49,6 +49,7 @@ func Examine(t *testing.T, fresh func(t *testing.T, size capacity.Bytes) Subject
 		"a snapshot without room fails and changes nothing":                  snapshotWithoutRoom,
 		"a snapshot that ran full is lost and no other":                      fullSnapshot,
 		"a snapshot of ours is removed and nothing else":                     removeSnapshot,
+		"what carries a tag and has no snapshots is removed at once":         removeUnused,
 		"a volume grows and never shrinks":                                   extend,
 		"a volume that cannot grow stays as it is":                           extendTooFar,
 		"tags come and go":                                                   changeTags,

@@ -3,6 +3,7 @@ package lvmtest
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -104,6 +105,43 @@ func (g *group) remove(v *logical) string {
 	release(v.segments)
 	delete(g.volumes, v.name)
 	return fmt.Sprintf("  Logical volume %q successfully removed.\n", v.name)
+}
+
+// lvremoveOf removes what is selected of a whole group, and goes on after a failure.
+func (f *Fake) lvremoveOf(l line) (string, *failure) {
+	g, problem := f.usable(l.positional[0])
+	if problem != nil {
+		return "", problem
+	}
+	var out strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(g.volumes)) {
+		v := g.volumes[name]
+		if v == nil {
+			continue // it went with its origin
+		}
+		said, failed := g.removeSelected(v, l.last("--select"))
+		out.WriteString(said)
+		if failed != nil {
+			problem = failed
+		}
+	}
+	return out.String(), problem
+}
+
+// removeSelected removes v, with its snapshots, if it is selected.
+func (g *group) removeSelected(v *logical, selection string) (string, *failure) {
+	selected, problem := selects(selection, g, v)
+	if problem != nil || !selected {
+		return "", problem
+	}
+	if v.holders > 0 {
+		return "", failed("Logical volume %s/%s in use.", g.name, v.name)
+	}
+	var out strings.Builder
+	for _, gone := range append(g.snapshotsOf(v), v) {
+		out.WriteString(g.remove(gone))
+	}
+	return out.String(), nil
 }
 
 // join makes disks members of g, after looking at all of them.

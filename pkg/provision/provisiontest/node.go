@@ -128,7 +128,10 @@ func (d *Devices) Exists(path string) (bool, error) {
 // Size returns the size of the device at path.
 func (d *Devices) Size(path string) (capacity.Bytes, error) {
 	v, err := d.volume(path)
-	return v.Size, err
+	if err != nil {
+		return 0, err
+	}
+	return d.fake.Shows(v.Group, v.Name), nil
 }
 
 // Zero wipes the device at path.
