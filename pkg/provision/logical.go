@@ -61,7 +61,7 @@ type managed interface {
 	Managed() (map[string]capacity.Bytes, error)
 }
 
-// Logical makes logical volumes. All exported fields must be set.
+// Logical makes logical volumes. All exported fields but Standing must be set.
 type Logical struct {
 	Host    host
 	Devices devices
@@ -69,6 +69,8 @@ type Logical struct {
 	// Prefer says which group is better where nobody else decided.
 	Prefer allocator.Preference
 	Clock  clock.PassiveClock
+	// Standing is told of every volume that is seen, made or removed; nil for nobody.
+	Standing *Standing
 
 	choosing sync.Mutex // held from choosing a group until the volume is in it
 
@@ -103,6 +105,7 @@ func (l *Logical) recall(ctx context.Context) (map[string][]string, error) {
 	for _, group := range report.Groups {
 		for _, v := range group.Volumes {
 			l.stood[v.Name] = append(l.stood[v.Name], group.Name)
+			l.Standing.remember(v)
 			if of, is := inlineOf(v); is {
 				l.inlines.remember(of)
 			}
@@ -185,6 +188,7 @@ func (l *Logical) accept(spec Spec, have lvm.Volume) (Volume, finish, error) {
 			spec.ID, path, have.Size, spec.Size, limitString(spec.Limit), ErrConflict)
 	}
 	l.inlines.intend(spec, have.Group)
+	l.Standing.remember(have)
 	vol := Volume{ID: spec.ID, Group: have.Group, Size: have.Size}
 	if slices.Contains(have.Tags, zeroingTag) {
 		return vol, l.zero(have.Group, have.Name), nil
@@ -276,6 +280,7 @@ func (l *Logical) create(ctx context.Context, spec Spec, group string) (Volume, 
 	case err != nil:
 		return Volume{}, nil, err
 	}
+	l.Standing.remember(lvm.Volume{Group: group, Name: name, Tags: tags})
 	size, err := l.sizeOf(ctx, group, name)
 	if err != nil {
 		return Volume{}, nil, fmt.Errorf("looking at the new volume %s/%s: %w", group, name, err)

@@ -21,9 +21,12 @@ func (l *Logical) remove(ctx context.Context, r Removal) error {
 	err := l.removeOrBury(ctx, r.Group, r.ID, volume.IDTag(r.ID))
 	switch {
 	case errors.Is(err, lvm.ErrNotOurs) && r.Proven:
-		return l.removeUntagged(ctx, r.Group, r.ID)
+		err = l.removeUntagged(ctx, r.Group, r.ID)
 	case errors.Is(err, lvm.ErrNotFound):
-		return l.removeElsewhere(ctx, r, err)
+		err = l.removeElsewhere(ctx, r, err)
+	}
+	if err == nil {
+		l.Standing.forget(volume.NameOf(r.ID))
 	}
 	return err
 }

@@ -134,6 +134,13 @@ func OwnerTags(driver, cluster, namespace, claim string) []string {
 	return tags
 }
 
+// ClaimFromTags returns the claim that a logical volume is for.
+func ClaimFromTags(tags []string) (namespace, name string, ok bool) {
+	value, ok := onlyValue(tagClaim, tags)
+	namespace, name, split := strings.Cut(value, "/")
+	return namespace, name, ok && split && namespace != "" && name != ""
+}
+
 // ValidTag reports whether LVM accepts t as a tag.
 func ValidTag(t string) bool {
 	return t != "" && t[0] != '-' && len(t) <= maxTag && taggable(t)

@@ -135,3 +135,23 @@ func FuzzTags(f *testing.F) {
 		}
 	})
 }
+
+func TestTagsTellTheClaim(t *testing.T) {
+	for name, tc := range map[string]struct {
+		tags            []string
+		namespace, name string
+		ok              bool
+	}{
+		"a claim":              {volume.OwnerTags("d", "c", "shop", "data-0"), "shop", "data-0", true},
+		"no claim":             {volume.OwnerTags("d", "c", "", ""), "", "", false},
+		"a claim and no space": {[]string{"open-local.claim=data-0"}, "data-0", "", false},
+		"two that differ":      {append(volume.OwnerTags("d", "c", "a", "b"), volume.OwnerTags("d", "c", "a", "c")...), "", "", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			namespace, claim, ok := volume.ClaimFromTags(tc.tags)
+			if ok != tc.ok || ok && (namespace != tc.namespace || claim != tc.name) {
+				t.Errorf("got %q/%q, %t", namespace, claim, ok)
+			}
+		})
+	}
+}

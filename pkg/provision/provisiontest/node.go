@@ -27,6 +27,8 @@ type Node struct {
 	Counter *hostexec.Counter // of every process the Provisioner starts
 	Devices *Devices
 	Groups  Managed
+	// Standing is what the Provisioner remembers.
+	Standing *provision.Standing
 
 	t      testing.TB
 	killer *Killer // nil where nobody dies
@@ -52,8 +54,10 @@ func (n *Node) Restart() {
 	if n.Provisioner != nil {
 		n.Close()
 	}
+	n.Standing = provision.NewStanding()
 	logical := &provision.Logical{
-		Host: lvm.New(n.Counter), Devices: n.Devices, Managed: n.Groups, Prefer: allocator.Binpack, Clock: clock.RealClock{},
+		Standing: n.Standing,
+		Host:     lvm.New(n.Counter), Devices: n.Devices, Managed: n.Groups, Prefer: allocator.Binpack, Clock: clock.RealClock{},
 	}
 	if err := logical.Recall(n.t.Context()); err != nil {
 		n.t.Fatal(err)
