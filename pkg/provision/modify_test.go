@@ -162,7 +162,7 @@ func TestWhatStandsIsRemembered(t *testing.T) {
 		}
 		n.Restart()
 	}
-	open := n.Fake.Open("fast", id)
+	open := n.Open("fast", id)
 	n.Restart()
 	if diff := cmp.Diff(map[string]string{id: lvm.DevicePath("fast", id)}, n.Standing.Open()); diff != "" {
 		t.Errorf("volumes in use (-want +got):\n%s", diff)
