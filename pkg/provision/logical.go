@@ -31,15 +31,15 @@ type host interface {
 	CreateVolume(ctx context.Context, c lvm.CreateVolume) error
 	RemoveVolume(ctx context.Context, group, name string, tags ...string) error
 	alterer
-	viewer
 	snapshotVerbs
 }
 
-// alterer is the part of *lvm.Host that alters a volume which stands.
+// alterer is the part of *lvm.Host that alters, or looks at, a volume which stands.
 type alterer interface {
 	ChangeTags(ctx context.Context, group, name string, add, del []string) error
 	ActivateVolume(ctx context.Context, group, name string) error
 	MakeDevices(ctx context.Context, group, name string) error
+	viewer
 }
 
 // viewer is the part of *lvm.Host that looks.
