@@ -75,9 +75,13 @@ func newRealBed(t *testing.T) *realBed {
 	}
 	b.group = group.Free
 	root, mounter := devfile.Root("/"), mounts.New(b.counter, "/")
-	volumes := provision.New(t.Context(), &provision.Logical{
+	logical := &provision.Logical{
 		Host: b.host, Devices: root, Managed: provisiontest.Managed{realGroup: group.Size}, Prefer: allocator.Binpack, Clock: clock.RealClock{},
-	})
+	}
+	if err := logical.Recall(t.Context()); err != nil { // once, when the process begins
+		t.Fatal(err)
+	}
+	volumes := provision.New(t.Context(), logical)
 	t.Cleanup(volumes.Close)
 	b.rig = newRig(t, parts{
 		lvm: lvm.New(hostexec.OnHost("/")), managed: []string{realGroup}, volumes: volumes,

@@ -104,6 +104,7 @@ func (s *Scheduler) Handler(ctx context.Context, registry *prometheus.Registry) 
 	e := engine()
 	e.POST("/scheduler/predicates", verb(ctx, s, "filter", s.Filter, encodeFilter))
 	e.POST("/scheduler/priorities", verb(ctx, s, "prioritize", s.Prioritize, encodeScores))
+	e.GET(ExplainPath+"/:namespace/:name", s.explain)
 	e.GET("/version", func(c *gin.Context) { c.String(http.StatusOK, s.o.Version) })
 	e.GET("/healthz", func(c *gin.Context) { c.String(http.StatusOK, "ok") })
 	e.GET("/readyz", func(c *gin.Context) {

@@ -38,6 +38,7 @@ func TestTheWayOfAPod(t *testing.T) {
 	w.report(nls("n1", vg("pool", 100*gib, lv("a", 30*gib))))
 	w.bind("b", "n1", "pool", 30*gib)
 	w.until("nothing is promised", func() bool { return w.stats() == ledger.Stats{Nodes: 2} })
+	w.claimsSeen()
 	w.report(nls("n1", vg("pool", 100*gib, lv("a", 30*gib), lv("b", 30*gib))))
 	w.wantFree("n1/pool=40Gi n2/pool=100Gi")
 	w.mustFit(pod("p", "a", "b"), "n1 n2", "n1", "n2") // bound claims need no place

@@ -204,6 +204,19 @@ func (w *world) bind(claim, node, group string, size capacity.Bytes) {
 	w.updateClaim(claim, func(pvc *corev1.PersistentVolumeClaim) { pvc.Spec.VolumeName = "local-uid-" + claim })
 }
 
+// claimsSeen waits until all news of claims have been worked in: they come in order,
+// but those of other kinds may overtake them.
+func (w *world) claimsSeen() {
+	w.t.Helper()
+	before := w.stats().Promises
+	w.create(claim("last", gib, "lvm"))
+	w.selectNode("last", "n2")
+	w.until("the last claim is promised", func() bool { return w.stats().Promises == before+1 })
+	w.selectNode("last", "")
+	w.until("the last claim is promised no more", func() bool { return w.stats().Promises == before })
+	w.deleteClaim("last")
+}
+
 // until waits for the news that make it so.
 func (w *world) until(what string, so func() bool) {
 	w.t.Helper()

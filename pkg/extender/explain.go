@@ -1,0 +1,148 @@
+package extender
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"github.com/gin-gonic/gin"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/open-local/open-local/pkg/capacity"
+	"github.com/open-local/open-local/pkg/ledger"
+	"github.com/open-local/open-local/pkg/volume"
+)
+
+// ExplainPath is where the extender explains a pod: ExplainPath/NAMESPACE/NAME.
+const ExplainPath = "/scheduler/explain"
+
+// An Explanation says where the volumes of a pod fit at this moment, and where not.
+// All sizes are bytes.
+type Explanation struct {
+	Pod    string             `json:"pod"`              // namespace/name
+	Node   string             `json:"node,omitempty"`   // where the pod is already
+	Note   string             `json:"note,omitempty"`   // what holds for all nodes
+	Claims []ExplainedClaim   `json:"claims,omitempty"` // what has no volume yet
+	Nodes  []ExplainedVerdict `json:"nodes,omitempty"`  // by name
+}
+
+// An ExplainedClaim is what one volume of the pod wants.
+type ExplainedClaim struct {
+	Name   string         `json:"name"`
+	Size   capacity.Bytes `json:"size"`
+	Group  string         `json:"vgName,omitempty"`    // the only one that will do
+	Media  capacity.Media `json:"mediaType,omitempty"` // the only one that will do
+	Node   string         `json:"node,omitempty"`      // the only one that will do
+	Layout string         `json:"lvmType,omitempty"`
+}
+
+// An ExplainedVerdict is whether one node will do.
+type ExplainedVerdict struct {
+	Node   string           `json:"node"`
+	Fits   bool             `json:"fits"`
+	Reason string           `json:"reason,omitempty"` // why not
+	Final  bool             `json:"final,omitempty"`  // not even if other volumes were gone
+	Groups []ExplainedGroup `json:"vgs,omitempty"`
+}
+
+// An ExplainedGroup is what one volume group of a node has for the pod.
+type ExplainedGroup struct {
+	Name    string         `json:"name"`
+	Size    capacity.Bytes `json:"size"` // all that volumes of ours may fill
+	Free    capacity.Bytes `json:"free"`
+	Held    capacity.Bytes `json:"held,omitempty"` // of what is not free, for pods that are being placed now
+	Trouble string         `json:"trouble,omitempty"`
+}
+
+// errNoPod says that there is no such pod.
+var errNoPod = errors.New("no such pod")
+
+// Explain looks at all nodes for the pod as Filter would, and holds nothing. Errors:
+// errNoPod, errNotReady, or one that says what of the pod cannot be read yet.
+func (s *Scheduler) Explain(namespace, name string) (*Explanation, error) {
+	if !s.Ready() {
+		return nil, errNotReady
+	}
+	pod, err := s.caches.pods.Pods(namespace).Get(name)
+	if apierrors.IsNotFound(err) {
+		return nil, fmt.Errorf("pod %s/%s: %w", namespace, name, errNoPod)
+	}
+	if err != nil {
+		return nil, err
+	}
+	said := &Explanation{Pod: namespace + "/" + name, Node: pod.Spec.NodeName}
+	claims, err := s.asks(pod)
+	switch {
+	case ended(pod):
+		said.Note = "the pod has ended"
+	case errors.Is(err, volume.ErrInvalid):
+		said.Note = "no node will do: " + err.Error()
+	case err != nil:
+		return nil, fmt.Errorf("reading the volumes of pod %s/%s: %w", namespace, name, err)
+	case !s.concerns(pod), len(claims) == 0:
+		said.Note = "no volume of " + s.o.Driver + " is to be placed for the pod: it has none, or those that it has are made already"
+	default:
+		for i := range claims {
+			c := &claims[i]
+			said.Claims = append(said.Claims, ExplainedClaim{c.Name, c.Size, c.Group, c.Media, c.Node, string(c.Layout)})
+		}
+		said.Nodes = s.verdicts(pod, claims)
+	}
+	return said, nil
+}
+
+// verdicts looks at every node of the cluster.
+func (s *Scheduler) verdicts(pod *corev1.Pod, claims []volume.Claim) []ExplainedVerdict {
+	names := s.nodeNames()
+	s.ledger.Expire(s.clock.Now())
+	var seen, free ledger.Views
+	s.ledger.See(string(pod.UID), names, &seen)
+	s.ledger.SeeWithoutHolds(names, &free)
+	plan := s.plan(claims)
+	verdicts := make([]ExplainedVerdict, 0, len(names))
+	for i := range seen.Nodes {
+		view := &seen.Nodes[i]
+		v := ExplainedVerdict{Node: view.Name, Fits: true}
+		if _, err := plan.place(view, nil); err != nil {
+			v.Fits, v.Reason, v.Final = false, err.Error(), final(err)
+		}
+		for g := range view.Groups {
+			group := &view.Groups[g]
+			said := ExplainedGroup{Name: group.Name, Size: group.Size, Free: group.Free, Trouble: group.Trouble}
+			if without := free.Nodes[i].Group(group.Name); without != nil { // a report may have come in between
+				said.Held = max(0, without.Free-group.Free)
+			}
+			v.Groups = append(v.Groups, said)
+		}
+		verdicts = append(verdicts, v)
+	}
+	return verdicts
+}
+
+// nodeNames returns the names of all nodes of the cluster and of those that have
+// reported, ordered.
+func (s *Scheduler) nodeNames() []string {
+	names := s.ledger.Reported()
+	nodes, _ := s.caches.nodes.List(labels.Everything()) // a cache lists without error
+	for _, node := range nodes {
+		names = append(names, node.Name)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// explain serves Explain.
+func (s *Scheduler) explain(c *gin.Context) {
+	said, err := s.Explain(c.Param("namespace"), c.Param("name"))
+	switch {
+	case errors.Is(err, errNoPod):
+		c.String(http.StatusNotFound, err.Error())
+	case err != nil:
+		c.String(http.StatusServiceUnavailable, err.Error())
+	default:
+		c.JSON(http.StatusOK, said)
+	}
+}
