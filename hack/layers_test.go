@@ -27,7 +27,7 @@ var layers = []struct {
 	{"pure", []string{"capacity", "volume", "allocator", "ledger", "initplan"}},
 	{"hands", []string{"hostexec", "devfile", "devmapper", "blockcopy", "lvm", "blockdev", "mounts", "iolimit"}},
 	{"workflows", []string{"provision"}},
-	{"edges", []string{"agent", "controller", "directory", "driver", "extender", "metrics", "nodeapi", "rpc", "tlsfiles"}},
+	{"edges", []string{"agent", "controller", "directory", "driver", "extender", "metrics", "nodeapi", "rpc", "sweep", "tlsfiles"}},
 }
 
 // reaches are rules for all that a package depends on, however far away.

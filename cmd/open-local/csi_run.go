@@ -37,6 +37,7 @@ import (
 	"github.com/open-local/open-local/pkg/nodeapi"
 	"github.com/open-local/open-local/pkg/provision"
 	"github.com/open-local/open-local/pkg/rpc"
+	"github.com/open-local/open-local/pkg/sweep"
 	"github.com/open-local/open-local/pkg/tlsfiles"
 	"github.com/open-local/open-local/pkg/volume"
 )
@@ -124,8 +125,13 @@ func (r *csiRun) addNode(ctx context.Context) error {
 	})
 	r.services.Identity.Ready = own.Ready
 	r.services.Node = driver.NewNode(driver.NodeOptions{
-		Name: r.o.node, LVM: host, Files: root, Formatter: mounter, Mounter: mounter, Meter: root,
+		Name: r.o.node, Driver: r.o.driver, Cluster: r.o.cluster, KubeletDir: filepath.Clean(r.o.kubeletDir), Inline: volumes, LVM: host, Files: root, Formatter: mounter, Mounter: mounter, Meter: root,
 	})
+	sweeper := &sweep.Sweeper{
+		Volumes: volumes, Devices: root, Pods: r.core.CoreV1(), Clock: clock.RealClock{},
+		Events: recorder(ctx, r.core, "open-local-csi", r.o.node),
+	}
+	r.follow = append(r.follow, sweeper.Run)
 	r.nodeAPI = nodeapi.NewServer(volumes, serving, r.o.clientName, r.timed)
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 var allowed = map[string][]string{
 	"open-local-agent": {
 		"create,patch events",
+		"get pods",
 		"get,list,watch nodelocalstorages.csi.aliyun.com",
 		"patch nodelocalstorages/status.csi.aliyun.com",
 	},

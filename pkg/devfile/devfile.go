@@ -113,6 +113,25 @@ func (r Root) Alive(number uint64) bool {
 	return err == nil
 }
 
+// Busy reports whether the device at path is mounted, in whatever mount namespace, or
+// held by a driver or a program for itself. One that is not there is not busy.
+func (r Root) Busy(path string) (bool, error) {
+	resolved, err := r.Resolve(path)
+	if err != nil {
+		return false, err
+	}
+	file, err := os.OpenFile(resolved, os.O_RDONLY|unix.O_EXCL, 0)
+	switch {
+	case errors.Is(err, unix.EBUSY):
+		return true, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	case err != nil:
+		return false, err
+	}
+	return false, file.Close()
+}
+
 // Size returns the size of the device at path.
 func (r Root) Size(path string) (capacity.Bytes, error) {
 	resolved, err := r.Resolve(path)

@@ -37,6 +37,9 @@ var (
 	errNotStaged  = errors.New("volume is not staged")
 	errOther      = errors.New("something else is mounted there")
 	errFileSystem = errors.New("wrong file system")
+	// errInlineGroup says that a pod which has a node already asks for a group that
+	// is not managed there. Nobody looks for another node.
+	errInlineGroup = errors.New("no inline volume can be made in that group")
 )
 
 // A Place is where a volume lies.
@@ -57,6 +60,7 @@ type Place struct {
 var codeOf = rpc.Table{
 	{Err: volume.ErrInvalid, Code: codes.InvalidArgument},
 	{Err: lvm.ErrInvalid, Code: codes.InvalidArgument},
+	{Err: errInlineGroup, Code: codes.FailedPrecondition}, // before what it wraps
 	{Err: provision.ErrConflict, Code: codes.AlreadyExists},
 	{Err: provision.ErrBusy, Code: codes.Aborted},
 	{Err: errInFlight, Code: codes.Aborted},

@@ -21,12 +21,15 @@ import (
 	"github.com/open-local/open-local/pkg/lvm"
 	"github.com/open-local/open-local/pkg/mounts"
 	"github.com/open-local/open-local/pkg/provision/provisiontest"
+	"github.com/open-local/open-local/pkg/volume"
 )
 
 // fakeHost is what the node's services need of a host, over the fake LVM and real
 // directories: devices, file systems on them, and mounts that hold them open.
 type fakeHost struct {
-	node *provisiontest.Node
+	node    *provisiontest.Node
+	kubelet string                // its directory
+	killer  *provisiontest.Killer // whom every step of the process passes
 
 	mu       sync.Mutex // guards what follows
 	contents map[string]string
@@ -45,17 +48,23 @@ type mount struct {
 func newFakeHost(t testing.TB, groups map[string]capacity.Bytes) (*fakeHost, parts) {
 	t.Helper()
 	h := &fakeHost{
-		node:     provisiontest.New(t, groups),
+		node: provisiontest.New(t, groups), kubelet: t.TempDir(), killer: &provisiontest.Killer{},
 		contents: map[string]string{}, mounted: map[string]*mount{}, runs: map[string]int{},
 	}
-	p := parts{
-		lvm: h.node.Host(), volumes: h.node.Provisioner,
-		services: driver.NodeOptions{Name: nodeName, LVM: lvm.New(h.node.Counter), Files: h, Formatter: h, Mounter: h, Meter: h},
-	}
+	p := parts{lvm: h.node.Host(), volumes: h.node.Provisioner, services: h.services()}
 	for group := range groups {
 		p.managed = append(p.managed, group)
 	}
 	return h, p
+}
+
+// services returns what a process of the node's plugin has. The volumes are those of the
+// provisioner that runs now.
+func (h *fakeHost) services() driver.NodeOptions {
+	return driver.NodeOptions{
+		Name: nodeName, Driver: volume.DefaultDriver, KubeletDir: h.kubelet, Inline: h.node.Provisioner,
+		LVM: lvm.New(h.node.Counter), Files: h, Formatter: h, Mounter: h, Meter: h,
+	}
 }
 
 var errBusy = errors.New("device or resource busy")
@@ -113,6 +122,9 @@ func (h *fakeHost) Signature(_ context.Context, device string) (string, error) {
 }
 
 func (h *fakeHost) Format(ctx context.Context, device, fsType string) error {
+	if err := h.killer.Pass("before mkfs"); err != nil {
+		return err
+	}
 	have, err := h.Signature(ctx, device)
 	if err != nil {
 		return err
@@ -120,7 +132,10 @@ func (h *fakeHost) Format(ctx context.Context, device, fsType string) error {
 	if have != "" {
 		return fmt.Errorf("%w: it holds %s", mounts.ErrNotBlank, have)
 	}
-	return h.put(device, fsType)
+	if err := h.put(device, fsType); err != nil {
+		return err
+	}
+	return h.killer.Pass("after mkfs")
 }
 
 // put makes the device hold something.
@@ -134,6 +149,9 @@ func (h *fakeHost) put(device, what string) error {
 }
 
 func (h *fakeHost) Mount(_ context.Context, device, target, fsType string, options []string) error {
+	if err := h.killer.Pass("before mount"); err != nil {
+		return err
+	}
 	file, err := h.Look(device)
 	if err != nil {
 		return err
@@ -145,16 +163,25 @@ func (h *fakeHost) Mount(_ context.Context, device, target, fsType string, optio
 	if err := os.MkdirAll(target, 0o750); err != nil {
 		return err
 	}
+	if err := h.killer.Pass("within mount"); err != nil {
+		return err
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.count("mount")
 	if h.contents[v.UUID] != fsType {
 		return fmt.Errorf("mount: wrong fs type %s on %s, which holds %q", fsType, device, h.contents[v.UUID])
 	}
-	return h.add(target, &mount{device: device, file: devfile.File{FileSystem: file.Device, Dir: true}, options: options})
+	if err := h.add(target, &mount{device: device, file: devfile.File{FileSystem: file.Device, Dir: true}, options: options}); err != nil {
+		return err
+	}
+	return h.killer.Pass("after mount")
 }
 
 func (h *fakeHost) BindMount(_ context.Context, source, target string, options []string) error {
+	if err := h.killer.Pass("before the bind mount"); err != nil {
+		return err
+	}
 	file, err := h.Look(source)
 	if err != nil {
 		return err
@@ -173,7 +200,10 @@ func (h *fakeHost) BindMount(_ context.Context, source, target string, options [
 	if m := h.mounted[source]; m != nil {
 		device = m.device
 	}
-	return h.add(target, &mount{device: device, file: file, options: options})
+	if err := h.add(target, &mount{device: device, file: file, options: options}); err != nil {
+		return err
+	}
+	return h.killer.Pass("after the bind mount")
 }
 
 // add mounts m and opens its device; h.mu is held.
@@ -188,16 +218,22 @@ func (h *fakeHost) add(target string, m *mount) error {
 }
 
 func (h *fakeHost) Unmount(_ context.Context, target string) error {
+	if err := h.killer.Pass("before unmount"); err != nil {
+		return err
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if m := h.mounted[target]; m != nil {
 		m.release()
 		delete(h.mounted, target)
 	}
-	return nil
+	return h.killer.Pass("after unmount")
 }
 
 func (h *fakeHost) Remove(target string) error {
+	if err := h.killer.Pass("before the target is removed"); err != nil {
+		return err
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.mounted[target] != nil {
@@ -206,7 +242,15 @@ func (h *fakeHost) Remove(target string) error {
 	if err := os.Remove(target); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return nil
+	return h.killer.Pass("after the target is removed")
+}
+
+// reboot is a reboot of the node: nothing is mounted or active any more.
+func (h *fakeHost) reboot() {
+	h.node.Reboot()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	clear(h.mounted)
 }
 
 func (h *fakeHost) Alive(number uint64) bool {

@@ -43,14 +43,19 @@ type mounter interface {
 	Remove(target string) error
 }
 
-// NodeOptions configures a Node. All must be set.
+// NodeOptions configures a Node. All but Cluster must be set.
 type NodeOptions struct {
-	Name      string // of the node
-	LVM       activator
-	Files     files
-	Formatter formatter
-	Mounter   mounter
-	Meter     meter
+	Name    string // of the node
+	Driver  string // the driver's name, for tags
+	Cluster string // the cluster's identity, for tags
+	// KubeletDir is the kubelet's directory.
+	KubeletDir string
+	Inline     inlineVolumes
+	LVM        activator
+	Files      files
+	Formatter  formatter
+	Mounter    mounter
+	Meter      meter
 }
 
 // Node answers the calls of the kubelet.
@@ -96,6 +101,9 @@ func parseHanded(id, what, path string, capability *csi.VolumeCapability, attrib
 	h := handed{id: id, path: path}
 	if err := cmp.Or(volume.ValidID(id), validPath(what, path)); err != nil {
 		return h, err
+	}
+	if volume.IsInline(id) {
+		return h, fmt.Errorf("%w volume %s: that is the handle of an inline volume, which no PersistentVolume can have", volume.ErrInvalid, id)
 	}
 	var err error
 	if h.access, err = parseAccess(capability); err != nil {

@@ -355,11 +355,9 @@ func TestPublishRefusesWhatItShould(t *testing.T) {
 			fsType: "ext4", change: func(_ *bed, r *csi.NodePublishVolumeRequest) { r.StagingTargetPath = "" },
 			code: codes.FailedPrecondition, words: []string{"not staged"},
 		},
-		"an inline volume": {
-			fsType: "ext4", change: func(_ *bed, r *csi.NodePublishVolumeRequest) {
-				r.VolumeContext = map[string]string{"csi.storage.k8s.io/ephemeral": "true", "vgName": "pool"}
-			},
-			code: codes.InvalidArgument, words: []string{"inline ephemeral volumes are not supported yet"},
+		"the handle of an inline volume": {
+			fsType: "ext4", change: func(_ *bed, r *csi.NodePublishVolumeRequest) { r.VolumeId = volume.ForInline("uid", "scratch") },
+			code: codes.InvalidArgument, words: []string{"which no PersistentVolume can have"},
 		},
 		"a device where a directory is": {
 			fsType: "block", change: func(b *bed, r *csi.NodePublishVolumeRequest) { r.TargetPath = filepath.Dir(b.target) },

@@ -12,14 +12,14 @@ import (
 	"github.com/open-local/open-local/pkg/volume"
 )
 
-// keyEphemeral is how the kubelet says that a volume stands in the pod itself.
-const keyEphemeral = "csi.storage.k8s.io/ephemeral"
-
 // NodePublishVolume implements csi.NodeServer: it shows the staged file system, or
 // the device, at the path where the pod will see it.
 func (n *Node) NodePublishVolume(ctx context.Context, req *csi.NodePublishVolumeRequest) (*csi.NodePublishVolumeResponse, error) {
-	if req.GetVolumeContext()[keyEphemeral] == "true" {
-		return nil, fmt.Errorf("%w volume %s: inline ephemeral volumes are not supported yet", volume.ErrInvalid, req.GetVolumeId())
+	if volume.SaysInline(req.GetVolumeContext()) {
+		if err := n.publishInline(ctx, req); err != nil {
+			return nil, fmt.Errorf("publishing volume %s: %w", req.GetVolumeId(), err)
+		}
+		return &csi.NodePublishVolumeResponse{}, nil
 	}
 	h, err := parseHanded(req.GetVolumeId(), "target path", req.GetTargetPath(), req.GetVolumeCapability(), req.GetVolumeContext())
 	if err != nil {
@@ -74,7 +74,7 @@ func (n *Node) publishBlock(ctx context.Context, h handed, device string, number
 	return n.o.Mounter.BindMount(ctx, device, h.path, options)
 }
 
-// NodeUnpublishVolume implements csi.NodeServer.
+// NodeUnpublishVolume implements csi.NodeServer. An inline volume ends with it.
 func (n *Node) NodeUnpublishVolume(ctx context.Context, req *csi.NodeUnpublishVolumeRequest) (*csi.NodeUnpublishVolumeResponse, error) {
 	if err := cmp.Or(volume.ValidID(req.GetVolumeId()), validPath("target path", req.GetTargetPath())); err != nil {
 		return nil, err
@@ -83,6 +83,9 @@ func (n *Node) NodeUnpublishVolume(ctx context.Context, req *csi.NodeUnpublishVo
 		return nil, fmt.Errorf("unpublishing volume %s: %w", req.GetVolumeId(), err)
 	}
 	if err := n.o.Mounter.Remove(req.GetTargetPath()); err != nil {
+		return nil, fmt.Errorf("unpublishing volume %s: %w", req.GetVolumeId(), err)
+	}
+	if err := n.unpublishInline(ctx, req.GetVolumeId(), req.GetTargetPath()); err != nil {
 		return nil, fmt.Errorf("unpublishing volume %s: %w", req.GetVolumeId(), err)
 	}
 	return &csi.NodeUnpublishVolumeResponse{}, nil

@@ -133,6 +133,9 @@ func (l *Logical) ensure(ctx context.Context, spec Spec) (Volume, finish, error)
 	} else if found {
 		return l.accept(spec, have)
 	}
+	if most, decided := managed[spec.Group]; decided && spec.Size > most {
+		return Volume{}, nil, fmt.Errorf("volume %s: %s wanted, volume group %s has %s for volumes in all: %w", spec.ID, spec.Size, spec.Group, most, lvm.ErrNoSpace)
+	}
 	if spec.Group == "" {
 		l.choosing.Lock()
 		defer l.choosing.Unlock()

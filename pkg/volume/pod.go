@@ -77,12 +77,15 @@ func InlineTarget(dir, podUID, name string) string {
 	return filepath.Join(dir, podsDir, podUID, volumeDir, name, mountDir)
 }
 
+// InlineName returns the name of the volume that is shown at an InlineTarget.
+func InlineName(target string) string { return filepath.Base(filepath.Dir(target)) }
+
 // TargetIsOf reports whether the kubelet that works in the directory dir gives the
 // inline volume id that target path: the path names pod and volume, of which the handle
 // is made.
 func TargetIsOf(dir, target, id string) bool {
 	rest, below := strings.CutPrefix(target, filepath.Join(dir, podsDir)+"/")
-	uid, rest, _ := strings.Cut(rest, "/")
-	name := filepath.Base(filepath.Dir(rest))
+	uid, _, _ := strings.Cut(rest, "/")
+	name := InlineName(target)
 	return below && InlineTarget(dir, uid, name) == target && ForInline(uid, name) == id
 }
