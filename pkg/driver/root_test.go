@@ -45,6 +45,7 @@ type realBed struct {
 	node       csi.NodeClient
 	staging    string
 	target     string
+	kubelet    string // its directory
 }
 
 func newRealBed(t *testing.T) *realBed {
@@ -57,40 +58,55 @@ func newRealBed(t *testing.T) *realBed {
 	if _, err := hostexec.OnHost("/").Run(t.Context(), "ip", "link", "set", "lo", "up"); err != nil {
 		t.Fatal(err)
 	}
-	b := &realBed{counter: hostexec.NewCounter(hostexec.OnHost("/"))}
+	b := &realBed{counter: hostexec.NewCounter(hostexec.OnHost("/")), kubelet: t.TempDir()}
 	b.host = lvm.New(b.counter)
 	if err := b.host.CreateGroup(t.Context(), realGroup, []string{disk}); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		for _, argv := range [][]string{{"lvm", "vgremove", "--yes", "--force", realGroup}, {"wipefs", "--all", "--quiet", disk}} {
-			if _, err := hostexec.OnHost("/").Run(context.Background(), argv[0], argv[1:]...); err != nil {
-				t.Error(err)
-			}
-		}
-	})
+	t.Cleanup(func() { wipeGroup(t, realGroup, disk) })
 	group, err := b.host.Group(t.Context(), realGroup)
 	if err != nil {
 		t.Fatal(err)
 	}
 	b.group = group.Free
 	root, mounter := devfile.Root("/"), mounts.New(b.counter, "/")
-	logical := &provision.Logical{
-		Host: b.host, Devices: root, Managed: provisiontest.Managed{realGroup: group.Size}, Prefer: allocator.Binpack, Clock: clock.RealClock{},
-	}
-	if err := logical.Recall(t.Context()); err != nil { // once, when the process begins
-		t.Fatal(err)
-	}
-	volumes := provision.New(t.Context(), logical)
-	t.Cleanup(volumes.Close)
+	volumes := b.process(t)
 	b.rig = newRig(t, parts{
 		lvm: lvm.New(hostexec.OnHost("/")), managed: []string{realGroup}, volumes: volumes,
-		services: driver.NodeOptions{Name: nodeName, LVM: b.host, Files: root, Formatter: mounter, Mounter: mounter, Meter: root},
+		services: driver.NodeOptions{
+			Name: nodeName, Driver: volume.DefaultDriver, KubeletDir: b.kubelet, Inline: volumes,
+			LVM: b.host, Files: root, Formatter: mounter, Mounter: mounter, Meter: root,
+		},
 	}, withReserver(&reserver{group: realGroup}))
 	b.controller, b.node = csi.NewControllerClient(b.conn), csi.NewNodeClient(b.conn)
 	b.staging, b.target = paths(t, id)
 	t.Cleanup(func() { b.wantNothingLeft(t) })
 	return b
+}
+
+// wipeGroup removes a volume group with all that is in it.
+func wipeGroup(t *testing.T, group, disk string) {
+	t.Helper()
+	for _, argv := range [][]string{{"lvm", "vgremove", "--yes", "--force", group}, {"wipefs", "--all", "--quiet", disk}} {
+		if _, err := hostexec.OnHost("/").Run(context.Background(), argv[0], argv[1:]...); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// process makes what provisions volumes, as a process has it that has just begun.
+func (b *realBed) process(t *testing.T) *provision.Provisioner {
+	t.Helper()
+	logical := &provision.Logical{
+		Host: b.host, Devices: devfile.Root("/"), Managed: provisiontest.Managed{realGroup: b.group}, Prefer: allocator.Binpack, Clock: clock.RealClock{},
+	}
+	if err := logical.Recall(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	volumes := provision.New(t.Context(), logical)
+	t.Cleanup(volumes.Close)
+	b.counter.Reset()
+	return volumes
 }
 
 // wantNothingLeft checks that the group is as it was before the test.
