@@ -137,6 +137,7 @@ func (l *Logical) removeInline(ctx context.Context, id string, proven bool) erro
 		klog.FromContext(ctx).Info("Removed inline volume", "volume", id, "group", v.Group, "pod", v.Pod.String())
 	}
 	l.inlines.forget(id)
+	l.Standing.forget(volume.NameOf(id))
 	return nil
 }
 
