@@ -17,20 +17,24 @@ type fileSystem struct {
 	make []string
 	// grow is what makes a mounted file system fill its device.
 	grow func(device, target string) []string
+	// size returns how much of its device a mounted file system fills, in bytes. No
+	// process tells. Where it says a little less than is the case, the program that
+	// grows is run for nothing, and that is all.
+	size func(h *Host, device, target string) (int64, error)
 }
 
 func growDevice(device, _ string) []string { return []string{"resize2fs", device} }
 
 var fileSystems = map[string]fileSystem{
 	// Nothing is reserved for root: it is not the host's file system that fills.
-	"ext3": {[]string{"mkfs.ext3", "-q", "-m", "0"}, growDevice},
-	"ext4": {[]string{"mkfs.ext4", "-q", "-m", "0"}, growDevice},
+	"ext3": {[]string{"mkfs.ext3", "-q", "-m", "0"}, growDevice, (*Host).sizeOfExt},
+	"ext4": {[]string{"mkfs.ext4", "-q", "-m", "0"}, growDevice, (*Host).sizeOfExt},
 	"xfs": {[]string{"mkfs.xfs", "-q"}, func(_, target string) []string {
 		return []string{"xfs_growfs", "-d", target}
-	}},
+	}, (*Host).sizeOfXFS},
 	"btrfs": {[]string{"mkfs.btrfs", "-q"}, func(_, target string) []string {
 		return []string{"btrfs", "filesystem", "resize", "max", target}
-	}},
+	}, (*Host).sizeOfBtrfs},
 }
 
 func validFSType(fsType string) error {
@@ -110,15 +114,16 @@ func parseBlkid(out string) (string, error) {
 
 // Format makes a file system on a blank device. A device with any signature is
 // ErrNotBlank, also one of that very file system. Once begun it runs to its end,
-// because half a file system is neither blank nor one that mounts.
-func (h *Host) Format(ctx context.Context, device, fsType string) error {
-	if err := h.format(ctx, device, fsType); err != nil {
+// because half a file system is neither blank nor one that mounts. Options are
+// arguments for mkfs; the caller has found each of them harmless.
+func (h *Host) Format(ctx context.Context, device, fsType string, options ...string) error {
+	if err := h.format(ctx, device, fsType, options); err != nil {
 		return fmt.Errorf("formatting %q as %s: %w", device, fsType, err)
 	}
 	return nil
 }
 
-func (h *Host) format(ctx context.Context, device, fsType string) error {
+func (h *Host) format(ctx context.Context, device, fsType string, options []string) error {
 	if err := validFSType(fsType); err != nil {
 		return err
 	}
@@ -132,20 +137,7 @@ func (h *Host) format(ctx context.Context, device, fsType string) error {
 	if err := h.clearUnfinished(device); err != nil {
 		return err
 	}
-	args := slices.Concat(fileSystems[fsType].make, []string{"--", device})
+	args := slices.Concat(fileSystems[fsType].make, options, []string{"--", device})
 	_, err = h.runner.Run(context.WithoutCancel(ctx), args[0], args[1:]...)
 	return err
-}
-
-// Grow makes the file system that is mounted at target fill its device. One that
-// does already stays as it is. It runs to its end, too.
-func (h *Host) Grow(ctx context.Context, device, target, fsType string) error {
-	if err := errors.Join(ctx.Err(), validDevice(device), validTarget(target), validFSType(fsType)); err != nil {
-		return fmt.Errorf("growing the file system of %q: %w", device, err)
-	}
-	args := fileSystems[fsType].grow(device, target)
-	if _, err := h.runner.Run(context.WithoutCancel(ctx), args[0], args[1:]...); err != nil {
-		return fmt.Errorf("growing the %s of %s: %w", fsType, device, err)
-	}
-	return nil
 }

@@ -2,6 +2,7 @@ package mounts
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"os"
 	"path/filepath"
@@ -110,6 +111,18 @@ func TestFormatForcesNothing(t *testing.T) {
 	}
 }
 
+func TestFormatPassesOptionsBeforeTheDevice(t *testing.T) {
+	a := &answers{err: map[string]error{"blkid": exits(2)}}
+	h := New(a, tree(t, map[string]string{"dev/share/data": blank}))
+	if err := h.Format(t.Context(), "/dev/share/data", "ext4", "-m", "5", "-E", "nodiscard"); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"blkid -p -o export -- /dev/share/data", "mkfs.ext4 -q -m 0 -m 5 -E nodiscard -- /dev/share/data"}
+	if diff := cmp.Diff(want, a.ran); diff != "" {
+		t.Errorf("commands (-want +got):\n%s", diff)
+	}
+}
+
 func TestAnXFSWhoseMkfsWasCutShortIsMadeAnew(t *testing.T) {
 	for name, tc := range map[string]struct {
 		device string
@@ -177,6 +190,43 @@ func TestGrowCommands(t *testing.T) {
 	}
 	if err := New(&answers{}, "/").Grow(t.Context(), "/dev/share/data", "/mnt/data", "vfat"); !errors.Is(err, ErrUnsupported) {
 		t.Errorf("got %v, want ErrUnsupported", err)
+	}
+}
+
+// ext is a device that begins with the super block of an ext4 of so many blocks of
+// 1 KiB, and that has so many bytes.
+func ext(blocks uint32, size int) string {
+	device := make([]byte, size)
+	super := device[1024:]
+	binary.LittleEndian.PutUint32(super[4:], blocks)
+	binary.LittleEndian.PutUint16(super[0x38:], 0xEF53)
+	return string(device)
+}
+
+func TestAnExtThatFillsItsDeviceIsLeftAlone(t *testing.T) {
+	const grow = "resize2fs /dev/share/data"
+	high := []byte(ext(8, 8<<10))
+	high[1024+0x60], high[1024+0x150] = 0x80, 1 // 64bit, and 2^32 blocks more
+	for name, tc := range map[string]struct {
+		device string
+		want   []string
+	}{
+		"as large as its device":      {device: ext(8, 8<<10)},
+		"smaller":                     {ext(8, 9<<10), []string{grow}},
+		"far larger than its device":  {string(high), []string{grow}},
+		"something else":              {blank, []string{grow}},
+		"a device without its blocks": {"", []string{grow}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := &answers{}
+			h := New(a, tree(t, map[string]string{"dev/share/data": tc.device}))
+			if err := h.Grow(t.Context(), "/dev/share/data", "/mnt/data", "ext4"); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tc.want, a.ran); diff != "" {
+				t.Errorf("commands (-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 

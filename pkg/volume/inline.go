@@ -62,8 +62,8 @@ func setSize(into *capacity.Bytes, value string) error {
 	if err != nil {
 		return fmt.Errorf("%q is not a size such as 1Gi", value)
 	}
-	size, whole := quantity.AsInt64()
-	if !whole || size <= 0 {
+	size := quantity.Value() // rounded up, and cut to what an int64 holds
+	if size <= 0 || quantity.Cmp(*resource.NewQuantity(size, resource.BinarySI)) != 0 {
 		return fmt.Errorf("%q is not a whole number of bytes above zero", value)
 	}
 	*into = capacity.Bytes(size)

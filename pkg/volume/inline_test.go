@@ -2,6 +2,7 @@ package volume
 
 import (
 	"errors"
+	"math"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -35,6 +36,18 @@ func TestInlineVolumesAreParsedAtTheDoor(t *testing.T) {
 		"no size": {
 			attributes: map[string]string{"vgName": "pool", "size": "0"},
 			reason:     `invalid inline volume attribute "size": "0" is not a whole number of bytes above zero`,
+		},
+		"a size of nineteen digits": {
+			attributes: map[string]string{"vgName": "pool", "size": "1000000000000000001"},
+			want:       Inline{Group: "pool", Size: 1_000_000_000_000_000_001, Layout: capacity.Linear},
+		},
+		"the largest size there is": {
+			attributes: map[string]string{"vgName": "pool", "size": "9223372036854775807"},
+			want:       Inline{Group: "pool", Size: math.MaxInt64, Layout: capacity.Linear},
+		},
+		"one byte more": {
+			attributes: map[string]string{"vgName": "pool", "size": "9223372036854775808"},
+			reason:     `invalid inline volume attribute "size": "9223372036854775808" is not a whole number of bytes above zero`,
 		},
 		"half a byte": {
 			attributes: map[string]string{"vgName": "pool", "size": "1500m"},

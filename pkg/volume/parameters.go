@@ -131,7 +131,7 @@ func setFSType(p *Parameters, value string) error {
 // ValidFSType reports whether volumes can have a file system of that name.
 func ValidFSType(name string) error {
 	var ignored string
-	return oneOf(&ignored, name, Ext3, Ext4, XFS)
+	return oneOf(&ignored, name, Ext3, Ext4, XFS, Btrfs)
 }
 
 // setLimit reads iops or bps: a positive whole quantity such as 1024 or 1Mi.

@@ -48,6 +48,7 @@ const (
 	Ext3        = "ext3"
 	Ext4        = "ext4"
 	XFS         = "xfs"
+	Btrfs       = "btrfs"
 	DefaultFS   = Ext4
 	kubeletKeys = "csi.storage.k8s.io/" // keys that the sidecars add
 )

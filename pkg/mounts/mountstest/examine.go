@@ -16,7 +16,8 @@ import (
 // Formatter is the part of *mounts.Host that makes file systems.
 type Formatter interface {
 	Signature(ctx context.Context, device string) (string, error)
-	Format(ctx context.Context, device, fsType string) error
+	Format(ctx context.Context, device, fsType string, options ...string) error
+	Grow(ctx context.Context, device, target, fsType string) error
 }
 
 // Mounter is the part of *mounts.Host that mounts.
@@ -67,6 +68,29 @@ func Examine(t *testing.T, fresh func(t *testing.T) Subject) {
 	} {
 		t.Run(name, func(t *testing.T) { check(t, fresh(t)) })
 	}
+}
+
+// ExamineGrowth checks that a file system grows with its device, which is the first of
+// the subject's, and only then. Extend makes that device larger; size returns how many
+// bytes the file system has that is mounted at target.
+func ExamineGrowth(t *testing.T, s Subject, extend func(), size func(target string) int64) {
+	target := s.mounted(t)
+	before := size(target)
+	for range 2 {
+		noError(t, s.Grow(t.Context(), s.Devices[0], target, s.FSType))
+		if after := size(target); after != before {
+			t.Errorf("growing what fills its device changed it from %d bytes to %d", before, after)
+		}
+	}
+	extend()
+	for range 2 {
+		noError(t, s.Grow(t.Context(), s.Devices[0], target, s.FSType))
+	}
+	if after := size(target); after <= before {
+		t.Errorf("it had %d bytes and has %d", before, after)
+	}
+	wantError(t, s.Grow(t.Context(), s.Devices[0], target, "vfat"), mounts.ErrUnsupported)
+	noError(t, s.Unmount(t.Context(), target))
 }
 
 func noError(t *testing.T, err error) {

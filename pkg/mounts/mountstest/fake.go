@@ -24,6 +24,9 @@ type Fake struct {
 
 	mu      sync.Mutex // guards the fields below
 	devices map[string]string
+	sizes   map[string]int64  // of devices, where somebody said it
+	fills   map[string]int64  // how much of a device its file system fills
+	made    map[string]string // with which options
 	mounted []mount
 	dirs    map[string]bool // directories that are there
 }
@@ -37,7 +40,10 @@ var supported = []string{"btrfs", "ext3", "ext4", "xfs"}
 
 // NewFake returns a host without devices, where the given directories are.
 func NewFake(dirs ...string) *Fake {
-	f := &Fake{devices: map[string]string{}, dirs: map[string]bool{}}
+	f := &Fake{
+		devices: map[string]string{}, dirs: map[string]bool{},
+		sizes: map[string]int64{}, fills: map[string]int64{}, made: map[string]string{},
+	}
 	for _, dir := range dirs {
 		f.dirs[dir] = true
 	}
@@ -50,6 +56,31 @@ func (f *Fake) AddDevice(device, signature string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.devices[device] = signature
+}
+
+// SetSize says how many bytes a device has. Its file system does not follow before
+// Grow.
+func (f *Fake) SetSize(device string, size int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.sizes[device] = size
+}
+
+// Filled returns how many bytes of its device the file system mounted at target fills.
+func (f *Fake) Filled(target string) int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if there := f.at(target); there != nil {
+		return f.fills[there.of]
+	}
+	return 0
+}
+
+// MadeWith returns the options of mkfs that the device was formatted with.
+func (f *Fake) MadeWith(device string) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.made[device]
 }
 
 // RemoveDevice takes a device away.
@@ -89,7 +120,7 @@ func (f *Fake) signature(ctx context.Context, device string) (string, error) {
 }
 
 // Format is as in package mounts.
-func (f *Fake) Format(ctx context.Context, device, fsType string) error {
+func (f *Fake) Format(ctx context.Context, device, fsType string, options ...string) error {
 	if err := errors.Join(validFSType(fsType), f.before("format "+device)); err != nil {
 		return err
 	}
@@ -102,7 +133,21 @@ func (f *Fake) Format(ctx context.Context, device, fsType string) error {
 	if found != "" {
 		return fmt.Errorf("%w: %s holds %s", mounts.ErrNotBlank, device, found)
 	}
-	f.devices[device] = fsType
+	f.devices[device], f.fills[device], f.made[device] = fsType, f.sizes[device], strings.Join(options, " ")
+	return nil
+}
+
+// Grow is as in package mounts.
+func (f *Fake) Grow(ctx context.Context, device, target, fsType string) error {
+	if err := errors.Join(ctx.Err(), validFSType(fsType), validPath(target), f.before("grow "+device)); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if there := f.at(target); there == nil || there.of != device {
+		return fmt.Errorf("growing the %s of %s: it is not mounted at %s", fsType, device, target)
+	}
+	f.fills[device] = f.sizes[device]
 	return nil
 }
 

@@ -219,24 +219,59 @@ func TestAFileSystemGrowsWithItsDevice(t *testing.T) {
 	for _, fsType := range []string{"ext4", "ext3", "xfs", "btrfs"} {
 		t.Run(fsType, func(t *testing.T) {
 			s := subject(t, fsType)
-			host := mounts.New(hostexec.OnHost("/"), "/")
+			counter := hostexec.NewCounter(hostexec.OnHost("/"))
+			host := mounts.New(counter, "/")
 			run(t, "lvm", "vgcreate", "mountstest", s.Devices[0], s.Devices[1])
 			defer run(t, "lvm", "vgremove", "--yes", "--force", "mountstest")
 			run(t, "lvm", "lvcreate", "--yes", "--size", "320m", "--name", "data", "mountstest")
-			device, target := "/dev/mountstest/data", s.Dir+"/target"
-			noError(t, host.Format(t.Context(), device, fsType))
-			noError(t, host.Mount(t.Context(), device, target, fsType, nil))
-			before := total(t, target)
-			noError(t, host.Grow(t.Context(), device, target, fsType))
-			if after := total(t, target); after != before {
-				t.Errorf("growing what fills its device changed it from %d to %d", before, after)
+			s.Formatter, s.Devices[0] = host, "/dev/mountstest/data"
+			before := uint64(0)
+			ExamineGrowth(t, s, func() {
+				run(t, "lvm", "lvextend", "--size", "420m", "mountstest/data")
+				before = total(t, s.Dir+"/staged")
+			}, func(target string) int64 { return int64(total(t, target)) })
+			if before == 0 {
+				t.Fatal("it was not extended")
 			}
-			run(t, "lvm", "lvextend", "--size", "420m", "mountstest/data")
-			noError(t, host.Grow(t.Context(), device, target, fsType))
-			if after := total(t, target); after < before+90<<20 {
-				t.Errorf("it had %d bytes and has %d", before, after)
+			for program, times := range counter.Runs() {
+				if strings.HasPrefix(program, "mkfs") || program == "blkid" || program == "mount" {
+					continue
+				}
+				if times != 1 {
+					t.Errorf("%s ran %d times, wanted is once: the rest had nothing to do", program, times)
+				}
 			}
-			noError(t, host.Unmount(t.Context(), target))
+		})
+	}
+}
+
+func TestAFileSystemIsMadeWithEveryOption(t *testing.T) {
+	for options, fsType := range map[string]string{
+		"-m 5 -i 16384 -I 256 -b 4096 -E lazy_itable_init=0,lazy_journal_init=0,nodiscard,stride=16,stripe_width=64 -O metadata_csum,^huge_file": "ext4",
+		"-b 1024 -N 4096 -O dir_index": "ext3",
+		"-b size=4096 -i size=512,maxpct=10 -m reflink=0,bigtime=1 -n size=8192 -d su=65536,sw=2 -l size=67108864 -K": "xfs",
+		"-n 16384 -m single -d single -O no-holes -K":                                                                 "btrfs",
+	} {
+		t.Run(fsType, func(t *testing.T) {
+			s := subject(t, fsType)
+			noError(t, s.Format(t.Context(), s.Devices[0], fsType, strings.Fields(options)...))
+			noError(t, s.Mount(t.Context(), s.Devices[0], s.Dir+"/target", fsType, nil))
+			noError(t, s.Unmount(t.Context(), s.Dir+"/target"))
+		})
+	}
+}
+
+func TestTheSmallestFileSystems(t *testing.T) {
+	for fsType, size := range map[string]string{"ext4": "4m", "ext3": "4m", "xfs": "300m", "btrfs": "112m"} {
+		t.Run(fsType, func(t *testing.T) {
+			s := subject(t, fsType)
+			run(t, "lvm", "vgcreate", "mountstest", s.Devices[0])
+			defer run(t, "lvm", "vgremove", "--yes", "--force", "mountstest")
+			run(t, "lvm", "lvcreate", "--yes", "--size", size, "--name", "data", "mountstest")
+			noError(t, s.Format(t.Context(), "/dev/mountstest/data", fsType))
+			noError(t, s.Mount(t.Context(), "/dev/mountstest/data", s.Dir+"/target", fsType, nil))
+			noError(t, os.WriteFile(s.Dir+"/target/file", make([]byte, 1<<20), 0o600))
+			noError(t, s.Unmount(t.Context(), s.Dir+"/target"))
 		})
 	}
 }
