@@ -100,6 +100,11 @@ func (r Root) Look(path string) (File, error) {
 		return File{}, &fs.PathError{Op: "stat", Path: resolved, Err: err}
 	}
 	file := File{FileSystem: stat.Dev, Dir: stat.Mode&unix.S_IFMT == unix.S_IFDIR}
+	if file.Dir && unix.Major(stat.Dev) == 0 {
+		if number, is := r.below(resolved); is {
+			file.FileSystem = number
+		}
+	}
 	if stat.Mode&unix.S_IFMT == unix.S_IFBLK {
 		file.Device = stat.Rdev
 	}

@@ -30,7 +30,8 @@ var modes = map[csi.VolumeCapability_AccessMode_Mode]bool{
 // smallest is what a file system needs at least, in bytes, where that is more than
 // one extent.
 var smallest = map[string]capacity.Bytes{
-	volume.XFS: 300 * capacity.MiB, // mkfs.xfs since xfsprogs 5.19
+	volume.Btrfs: 109 * capacity.MiB, // mkfs.btrfs with its metadata twice
+	volume.XFS:   300 * capacity.MiB, // mkfs.xfs since xfsprogs 5.19
 }
 
 // parseAccess reads one capability. Every error is volume.ErrInvalid.

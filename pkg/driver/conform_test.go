@@ -25,7 +25,6 @@ var leftOut = map[string]int{
 	"Controller Publish, UnpublishVolume not supported": 4,
 	"ControllerPublishVolume not supported":             14,
 	"ControllerUnpublishVolume not supported":           2,
-	"ControllerExpandVolume not supported":              6,
 	"ControllerModifyVolume not supported":              12,
 	"Modify volume not supported":                       2,
 	"Modify Volume not supported":                       2,
@@ -34,7 +33,6 @@ var leftOut = map[string]int{
 	"DeleteSnapshot not supported":                      6,
 	"ListSnapshots not supported":                       14,
 	"GroupControllerService not supported":              12,
-	"NodeExpandVolume not supported":                    8,
 	"Volume Cloning not supported":                      4,
 }
 
@@ -48,7 +46,7 @@ func conform(t *testing.T, r *rig, size capacity.Bytes) {
 		config.DialOptions = append(config.DialOptions, lateDialer(r.socket))
 		config.TargetPath = filepath.Join(t.TempDir(), "target")
 		config.StagingPath = filepath.Join(t.TempDir(), "staging")
-		config.TestVolumeSize = int64(size)
+		config.TestVolumeSize, config.TestVolumeExpandSize = int64(size), int64(2*size)
 		config.TestVolumeParameters = map[string]string{"volumeType": "LVM"}
 		config.TestVolumeAccessType = access
 		config.IdempotentCount = 3
@@ -75,7 +73,7 @@ func conform(t *testing.T, r *rig, size capacity.Bytes) {
 	if diff := cmp.Diff(leftOut, skipped); diff != "" {
 		t.Errorf("left out (-want +got):\n%s", diff)
 	}
-	if passed < 82 {
+	if passed < 96 {
 		t.Errorf("only %d cases passed", passed)
 	}
 }

@@ -103,7 +103,9 @@ func (c *Controller) CreateVolume(ctx context.Context, req *csi.CreateVolumeRequ
 		return nil, err
 	}
 	c.o.Directory.Remember(w.id, place)
-	return &csi.CreateVolumeResponse{Volume: describe(w.id, place)}, nil
+	made := describe(w.id, place)
+	made.VolumeContext = w.context(place).Attributes()
+	return &csi.CreateVolumeResponse{Volume: made}, nil
 }
 
 // DeleteVolume implements csi.ControllerServer.
@@ -136,7 +138,7 @@ func (c *Controller) remove(ctx context.Context, id string, place Place) error {
 	return nil
 }
 
-// describe says of a volume what its PersistentVolume will remember.
+// describe says of a volume what is known of it without its claim.
 func describe(id string, place Place) *csi.Volume {
 	return &csi.Volume{
 		VolumeId:           id,
@@ -228,6 +230,7 @@ func (c *Controller) ControllerGetCapabilities(context.Context, *csi.ControllerG
 	resp := &csi.ControllerGetCapabilitiesResponse{}
 	for _, capability := range []csi.ControllerServiceCapability_RPC_Type{
 		csi.ControllerServiceCapability_RPC_CREATE_DELETE_VOLUME,
+		csi.ControllerServiceCapability_RPC_EXPAND_VOLUME,
 		csi.ControllerServiceCapability_RPC_LIST_VOLUMES,
 		csi.ControllerServiceCapability_RPC_GET_CAPACITY,
 		csi.ControllerServiceCapability_RPC_SINGLE_NODE_MULTI_WRITER,

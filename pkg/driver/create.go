@@ -48,6 +48,11 @@ func parseCreate(req *csi.CreateVolumeRequest) (wanted, error) {
 	if w.parameters, err = parseParameters(req.GetParameters()); err != nil {
 		return w, err
 	}
+	if w.access.block {
+		w.parameters.MkfsOptions = nil // the same class may be used for both
+	} else if err := volume.ValidMkfsOptions(w.access.fsType, w.parameters.MkfsOptions); err != nil {
+		return w, fmt.Errorf("volume %s: %w", w.id, err)
+	}
 	switch {
 	case req.GetVolumeContentSource() != nil:
 		return w, fmt.Errorf("%w volume %s: volumes cannot be made from snapshots or other volumes yet", volume.ErrInvalid, w.id)
@@ -59,6 +64,11 @@ func parseCreate(req *csi.CreateVolumeRequest) (wanted, error) {
 	}
 	w.nodes, err = parseTopology(req.GetAccessibilityRequirements())
 	return w, err
+}
+
+// context is what the PersistentVolume shall remember.
+func (w wanted) context(place Place) volume.Context {
+	return volume.Context{Kind: place.Kind, Group: place.Group, MkfsOptions: w.parameters.MkfsOptions}
 }
 
 func parseRange(r *csi.CapacityRange, a access) (size, limit capacity.Bytes, err error) {

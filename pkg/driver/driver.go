@@ -40,6 +40,7 @@ var (
 	// errInlineGroup says that a pod which has a node already asks for a group that
 	// is not managed there. Nobody looks for another node.
 	errInlineGroup = errors.New("no inline volume can be made in that group")
+	errReadOnly    = errors.New("file system is read-only")
 )
 
 // A Place is where a volume lies.
@@ -89,6 +90,7 @@ var codeOf = rpc.Table{
 	{Err: mounts.ErrUnsupported, Code: codes.InvalidArgument},
 	{Err: errOther, Code: codes.FailedPrecondition},
 	{Err: errFileSystem, Code: codes.FailedPrecondition},
+	{Err: errReadOnly, Code: codes.FailedPrecondition},
 	{Err: fs.ErrNotExist, Code: codes.NotFound},
 	{Err: context.DeadlineExceeded, Code: codes.DeadlineExceeded},
 	{Err: context.Canceled, Code: codes.Canceled},

@@ -33,8 +33,10 @@ type fakeHost struct {
 
 	mu       sync.Mutex // guards what follows
 	contents map[string]string
-	mounted  map[string]*mount // by path
-	runs     map[string]int    // processes that the real thing starts
+	options  map[string]string         // of mkfs, by what blkid finds in contents
+	filled   map[string]capacity.Bytes // how large the file system is
+	mounted  map[string]*mount         // by path
+	runs     map[string]int            // processes that the real thing starts
 }
 
 // mount is what is mounted at a path.
@@ -49,7 +51,8 @@ func newFakeHost(t testing.TB, groups map[string]capacity.Bytes) (*fakeHost, par
 	t.Helper()
 	h := &fakeHost{
 		node: provisiontest.New(t, groups), kubelet: t.TempDir(), killer: &provisiontest.Killer{},
-		contents: map[string]string{}, mounted: map[string]*mount{}, runs: map[string]int{},
+		contents: map[string]string{}, options: map[string]string{}, filled: map[string]capacity.Bytes{},
+		mounted: map[string]*mount{}, runs: map[string]int{},
 	}
 	p := parts{lvm: h.node.Host(), volumes: h.node.Provisioner, services: h.services()}
 	for group := range groups {
@@ -121,7 +124,7 @@ func (h *fakeHost) Signature(_ context.Context, device string) (string, error) {
 	return h.contents[v.UUID], err
 }
 
-func (h *fakeHost) Format(ctx context.Context, device, fsType string) error {
+func (h *fakeHost) Format(ctx context.Context, device, fsType string, options ...string) error {
 	if err := h.killer.Pass("before mkfs"); err != nil {
 		return err
 	}
@@ -135,6 +138,13 @@ func (h *fakeHost) Format(ctx context.Context, device, fsType string) error {
 	if err := h.put(device, fsType); err != nil {
 		return err
 	}
+	v, err := h.volume(device)
+	if err != nil {
+		return err
+	}
+	h.mu.Lock()
+	h.options[v.UUID], h.filled[v.UUID] = strings.Join(options, " "), v.Size
+	h.mu.Unlock()
 	return h.killer.Pass("after mkfs")
 }
 
@@ -278,6 +288,10 @@ func (h *fakeHost) at(path string) (*mount, error) {
 }
 
 func (h *fakeHost) Size(path string) (capacity.Bytes, error) {
+	if strings.HasPrefix(path, "/dev/") {
+		v, err := h.volume(path)
+		return v.Size, err
+	}
 	m, err := h.at(path)
 	if err != nil {
 		return 0, err
@@ -287,6 +301,13 @@ func (h *fakeHost) Size(path string) (capacity.Bytes, error) {
 }
 
 func (h *fakeHost) Usage(path string) (devfile.Usage, error) {
-	size, err := h.Size(path)
+	m, err := h.at(path)
+	if err != nil {
+		return devfile.Usage{}, err
+	}
+	v, err := h.volume(m.device)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	size := h.filled[v.UUID]
 	return devfile.Usage{Total: size, Used: size / 4, Available: size - size/4, TotalInodes: 100, UsedInodes: 11, FreeInodes: 89}, err
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/open-local/open-local/pkg/devfile"
 	"github.com/open-local/open-local/pkg/lvm"
+	"github.com/open-local/open-local/pkg/mounts"
 	"github.com/open-local/open-local/pkg/volume"
 )
 
@@ -30,7 +31,14 @@ type files interface {
 // or "" when there is nothing at all; Format refuses a device with anything on it.
 type formatter interface {
 	Signature(ctx context.Context, device string) (string, error)
-	Format(ctx context.Context, device, fsType string) error
+	Format(ctx context.Context, device, fsType string, options ...string) error
+	grower
+}
+
+// grower makes the file system that is mounted at target fill its device.
+type grower interface {
+	IsMounted(target string) (mounts.Mount, bool, error)
+	Grow(ctx context.Context, device, target, fsType string) error
 }
 
 // mounter mounts and unmounts on the host, and never stacks mounts. Targets are
@@ -77,6 +85,7 @@ func (n *Node) NodeGetCapabilities(context.Context, *csi.NodeGetCapabilitiesRequ
 	resp := &csi.NodeGetCapabilitiesResponse{}
 	for _, capability := range []csi.NodeServiceCapability_RPC_Type{
 		csi.NodeServiceCapability_RPC_STAGE_UNSTAGE_VOLUME,
+		csi.NodeServiceCapability_RPC_EXPAND_VOLUME,
 		csi.NodeServiceCapability_RPC_GET_VOLUME_STATS,
 		csi.NodeServiceCapability_RPC_VOLUME_CONDITION,
 		csi.NodeServiceCapability_RPC_SINGLE_NODE_MULTI_WRITER,

@@ -81,6 +81,12 @@ func (r reporting) Remove(ctx context.Context, removal provision.Removal) error 
 	return err
 }
 
+func (r reporting) Grow(ctx context.Context, g provision.Growth) (capacity.Bytes, error) {
+	size, err := r.RemoteNode.Grow(ctx, g)
+	r.rig.report()
+	return size, err
+}
+
 func newRig(t testing.TB, p parts, more ...func(*driver.ControllerOptions)) *rig {
 	t.Helper()
 	r := &rig{

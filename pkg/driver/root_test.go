@@ -179,7 +179,7 @@ func (b *realBed) remove(t *testing.T) error {
 
 func TestAFileSystemKeepsItsDataAndItsBudget(t *testing.T) {
 	none := map[string]int{}
-	for _, fsType := range []string{"ext3", "ext4", "xfs"} {
+	for _, fsType := range []string{"ext3", "ext4", "xfs", "btrfs"} {
 		t.Run(fsType, func(t *testing.T) {
 			b := newRealBed(t)
 			file := filepath.Join(b.target, "file")

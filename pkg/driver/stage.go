@@ -35,7 +35,7 @@ func (n *Node) stage(ctx context.Context, h handed, device string, number uint64
 	if done, err := n.mounted(h.path, number); done || err != nil {
 		return err
 	}
-	if err := n.format(ctx, device, h.access.fsType); err != nil {
+	if err := n.format(ctx, device, h.access.fsType, h.context.MkfsOptions); err != nil {
 		return err
 	}
 	options := h.access.options
@@ -46,8 +46,9 @@ func (n *Node) stage(ctx context.Context, h handed, device string, number uint64
 }
 
 // format makes the file system on a device that holds nothing at all. It never
-// touches one that holds anything.
-func (n *Node) format(ctx context.Context, device, fsType string) error {
+// touches one that holds anything. The options come from a PersistentVolume, which
+// anyone may have written.
+func (n *Node) format(ctx context.Context, device, fsType string, options []string) error {
 	have, err := n.o.Formatter.Signature(ctx, device)
 	switch {
 	case err != nil:
@@ -57,7 +58,10 @@ func (n *Node) format(ctx context.Context, device, fsType string) error {
 	case have != "":
 		return fmt.Errorf("%w: %s holds %s, not %s", errFileSystem, device, have, fsType)
 	}
-	return n.o.Formatter.Format(ctx, device, fsType)
+	if err := volume.ValidMkfsOptions(fsType, options); err != nil {
+		return err
+	}
+	return n.o.Formatter.Format(ctx, device, fsType, options...)
 }
 
 // NodeUnstageVolume implements csi.NodeServer.

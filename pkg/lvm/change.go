@@ -116,8 +116,9 @@ func (h *Host) whyKept(ctx context.Context, group, name string, tags []string) e
 	return errors.New("LVM kept it and does not say why")
 }
 
-// ExtendVolume makes a volume at least as large as size. A volume that is already
-// that large stays as it is, and that is no error.
+// ExtendVolume makes a volume at least as large as size, with as many stripes as it
+// has. A volume that is already that large stays as it is, and that is no error. One
+// that has snapshots and is active is ErrHasSnapshots.
 func (h *Host) ExtendVolume(ctx context.Context, group, name string, size capacity.Bytes) error {
 	err := ValidPair(group, name)
 	argument, sizeErr := sizeArgument(size)
@@ -161,6 +162,18 @@ func (h *Host) ActivateVolume(ctx context.Context, group, name string) error {
 	}
 	if _, err := h.change(ctx, "lvchange", "--activate", "y", "--", group+"/"+name); err != nil {
 		return fmt.Errorf("activating volume %s/%s: %w", group, name, err)
+	}
+	return nil
+}
+
+// DeactivateVolume makes the device of a volume, and those of its snapshots, go away.
+// One that is open is ErrInUse.
+func (h *Host) DeactivateVolume(ctx context.Context, group, name string) error {
+	if err := ValidPair(group, name); err != nil {
+		return fmt.Errorf("deactivating volume \"%s/%s\": %w", group, name, err)
+	}
+	if _, err := h.change(ctx, "lvchange", "--activate", "n", "--", group+"/"+name); err != nil {
+		return fmt.Errorf("deactivating volume %s/%s: %w", group, name, err)
 	}
 	return nil
 }

@@ -27,7 +27,8 @@ var (
 	ErrNoSpace = errors.New("not enough free extents")
 	// ErrInUse says that a device or volume is open, mounted or part of something.
 	ErrInUse = errors.New("in use")
-	// ErrHasSnapshots is an ErrInUse: removing the volume would remove its snapshots.
+	// ErrHasSnapshots is an ErrInUse: removing the volume would remove its snapshots,
+	// and it can be extended only while it is not active.
 	ErrHasSnapshots = fmt.Errorf("volume has snapshots and is %w", ErrInUse)
 	// ErrNotOurs says that the volume lacks a tag that the caller said it has.
 	ErrNotOurs = errors.New("volume does not carry the expected tags")
@@ -63,6 +64,7 @@ var causes = []struct {
 	{regexp.MustCompile(`is already in volume group|Can't open .* exclusively`), ErrInUse},
 	{regexp.MustCompile(`(?m)^ *Logical volume \S+ (in use\.|contains a filesystem in use\.|is used by)`), ErrInUse},
 	{regexp.MustCompile(`existing signatures? left on|device has a signature|device is partitioned`), ErrNotBlank},
+	{regexp.MustCompile(`Snapshot origin volumes can be resized only while inactive`), ErrHasSnapshots},
 	{regexp.MustCompile(`Volume group \S+ is exported`), ErrExported},
 	{regexp.MustCompile(`while PVs are missing|Refusing activation of partial LV`), ErrPartial},
 	{regexp.MustCompile(`Physical Volume "\S+" not found in|No device found for|Failed to find physical volume`), ErrDeviceNotFound},

@@ -13,7 +13,7 @@ var kinds = map[string]error{
 	"ErrGroupNotFound": ErrGroupNotFound, "ErrVolumeNotFound": ErrVolumeNotFound, "ErrDeviceNotFound": ErrDeviceNotFound,
 	"ErrExists": ErrExists, "ErrNoSpace": ErrNoSpace, "ErrInUse": ErrInUse, "ErrPartial": ErrPartial, "ErrExported": ErrExported,
 	"ErrNotBlank": ErrNotBlank, "ErrInvalid": ErrInvalid, "ErrNotOurs": ErrNotOurs, "ErrProtected": ErrProtected,
-	"errNameTaken": errNameTaken, "errNotLarger": errNotLarger,
+	"errNameTaken": errNameTaken, "errNotLarger": errNotLarger, "ErrHasSnapshots": ErrHasSnapshots,
 }
 
 // TestCauses holds what LVM 2.03.16 says next to what is nearly the same.
@@ -54,6 +54,7 @@ func TestCauses(t *testing.T) {
 		{"  2 existing signatures left on the device.", []error{ErrNotBlank}},
 		{"  Cannot use /dev/ubde: device is partitioned\n  Command requires all devices to be found.", []error{ErrNotBlank}},
 
+		{"  Snapshot origin volumes can be resized only while inactive: try lvchange -an.", []error{ErrHasSnapshots, ErrInUse}},
 		{"  Volume group m is exported", []error{ErrExported}},
 		{"  WARNING: VG share is missing PV 2pAexB (last written to /dev/ubdd).\n  Cannot change VG share while PVs are missing.\n" +
 			"  See vgreduce --removemissing and vgextend --restoremissing.\n  Cannot process volume group share", []error{ErrPartial}},

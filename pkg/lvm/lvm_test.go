@@ -73,6 +73,10 @@ func TestCommandLinesOfChanges(t *testing.T) {
 			func(ctx context.Context, h *Host) error { return h.ActivateVolume(ctx, "share", "data") },
 			"lvm lvchange --activate y -- share/data",
 		},
+		"deactivation": {
+			func(ctx context.Context, h *Host) error { return h.DeactivateVolume(ctx, "share", "data") },
+			"lvm lvchange --activate n -- share/data",
+		},
 		"device files": {
 			func(ctx context.Context, h *Host) error { return h.MakeDevices(ctx, "share", "data") },
 			"lvm vgmknodes -- share/data",

@@ -31,6 +31,7 @@ type host interface {
 	CreateVolume(ctx context.Context, c lvm.CreateVolume) error
 	RemoveVolume(ctx context.Context, group, name string, tags ...string) error
 	alterer
+	resizer
 	snapshotVerbs
 }
 

@@ -25,7 +25,7 @@ type Context struct {
 	// Snapshot is the handle of the snapshot that a volume shows which has nothing of
 	// its own; or empty.
 	Snapshot string
-	// MkfsOptions are arguments for mkfs, each found to be allowed.
+	// MkfsOptions are arguments for mkfs, yet to be seen by ValidMkfsOptions.
 	MkfsOptions []string
 	Limits
 }

@@ -25,10 +25,10 @@ var mkfsOptions = map[string]map[string]value{
 	Ext3: ext("dir_index", "ext_attr", "large_file", "sparse_super"),
 	XFS: {
 		"-b": keys(map[string]value{"size": among("1024", "2048", "4096")}),
-		"-d": keys(map[string]value{"su": number(512, 1<<30), "sw": number(1, 1<<10), "agcount": number(1, 1<<20)}),
-		"-i": keys(map[string]value{"size": among("512", "1024", "2048"), "maxpct": number(0, 100), "sparse": flag}),
+		"-d": keys(map[string]value{"su": within(512, 1<<30), "sw": within(1, 1<<10), "agcount": within(1, 1<<20)}),
+		"-i": keys(map[string]value{"size": among("512", "1024", "2048"), "maxpct": within(0, 100), "sparse": flag}),
 		"-K": {},
-		"-l": keys(map[string]value{"size": number(1<<20, 1<<31), "su": number(4096, 1<<18)}),
+		"-l": keys(map[string]value{"size": within(1<<20, 1<<31), "su": within(4096, 1<<18)}),
 		"-m": keys(map[string]value{"bigtime": flag, "finobt": flag, "inobtcount": flag, "reflink": flag, "rmapbt": flag}),
 		"-n": keys(map[string]value{"size": among("4096", "8192", "16384", "32768", "65536")}),
 	},
@@ -46,12 +46,12 @@ func ext(known ...string) map[string]value {
 		"-b": among("1024", "2048", "4096"),
 		"-E": keys(map[string]value{
 			"discard": {}, "nodiscard": {}, "lazy_itable_init": flag, "lazy_journal_init": flag,
-			"stride": number(1, 1<<30), "stripe_width": number(1, 1<<30),
+			"stride": within(1, 1<<30), "stripe_width": within(1, 1<<30),
 		}),
 		"-I": among("128", "256", "512", "1024"), // no more than the smallest block
-		"-i": number(1<<10, 1<<26),
-		"-m": number(0, 50),
-		"-N": number(16, 1<<32-1),
+		"-i": within(1<<10, 1<<26),
+		"-m": within(0, 50),
+		"-N": within(16, 1<<32-1),
 		"-O": features(known...),
 	}
 }
@@ -62,8 +62,8 @@ func among(allowed ...string) value {
 	return value{strings.Join(allowed, "|"), func(given string) bool { return slices.Contains(allowed, given) }}
 }
 
-// number allows whole numbers without a sign or a unit.
-func number(least, most uint64) value {
+// within allows whole numbers without a sign or a unit.
+func within(least, most uint64) value {
 	return value{fmt.Sprintf("%d..%d", least, most), func(given string) bool {
 		n, err := strconv.ParseUint(given, 10, 64)
 		return err == nil && given[0] != '+' && least <= n && n <= most

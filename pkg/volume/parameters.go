@@ -19,7 +19,8 @@ type Parameters struct {
 	Media  Media           // the wanted media type, or empty for any
 	FSType string          // never empty: DefaultFS where the class names none
 	Layout capacity.Layout // how a logical volume lies in its group
-	// MkfsOptions are arguments for mkfs, each found to be allowed.
+	// MkfsOptions are arguments for mkfs. Whether they are allowed is known to
+	// ValidMkfsOptions, and seen here only if the file system is named.
 	MkfsOptions []string
 	Limits
 }
@@ -42,6 +43,10 @@ var fields = map[string]field{
 	},
 	"lvmType": func(p *Parameters, value string) error {
 		return setLayout(&p.Layout, value)
+	},
+	keyMkfsOptions: func(p *Parameters, value string) error {
+		p.MkfsOptions = strings.Fields(value)
+		return nil
 	},
 	"iops":          func(p *Parameters, value string) error { return setLimit(&p.IOPS, value) },
 	"bps":           func(p *Parameters, value string) error { return setLimit(&p.BPS, value) },
@@ -74,7 +79,9 @@ func ParseParameters(params map[string]string) (Parameters, error) {
 		}
 	}
 	if p.FSType == "" {
-		p.FSType = DefaultFS
+		p.FSType = DefaultFS // csi-provisioner keeps the key to itself: see MkfsOptions
+	} else if err := ValidMkfsOptions(p.FSType, p.MkfsOptions); err != nil {
+		return Parameters{}, fmt.Errorf("%w parameter %q: %w", ErrInvalid, keyMkfsOptions, err)
 	}
 	return p, p.validate()
 }

@@ -187,6 +187,9 @@ func (f *Fake) lvextend(l line) (string, *failure) {
 	if problem := g.whole(); problem != nil {
 		return "", problem
 	}
+	if !v.inactive && len(g.snapshotsOf(v)) > 0 {
+		return "", failed("Snapshot origin volumes can be resized only while inactive: try lvchange -an.")
+	}
 	want, problem := extentsOf(l.last("--size"), v.stripes)
 	want, have := v.atMost(want), v.extents()
 	switch {
@@ -227,15 +230,13 @@ func (f *Fake) lvchange(l line) (string, *failure) {
 		if v.partial() {
 			return "", failed("Refusing activation of partial LV %s/%s.  Use '--activationmode partial' to override.", g.name, v.name)
 		}
-		v.inactive = false
+		for _, with := range g.activeWith(v) {
+			with.inactive = false
+		}
 		return "", nil
 	}
 	if l.last("--activate") == "n" {
-		if v.holders > 0 {
-			return "", failed("Logical volume %s/%s in use.", g.name, v.name)
-		}
-		v.inactive, v.unlinked = true, false
-		return "", nil
+		return "", g.deactivate(v)
 	}
 	v.tags = l.tags(v.tags)
 	return fmt.Sprintf("  Logical volume %s/%s changed.\n", g.name, v.name), nil

@@ -52,6 +52,8 @@ func Examine(t *testing.T, fresh func(t *testing.T, size capacity.Bytes) Subject
 		"what carries a tag and has no snapshots is removed at once":         removeUnused,
 		"a volume grows and never shrinks":                                   extend,
 		"a volume that cannot grow stays as it is":                           extendTooFar,
+		"a volume with snapshots grows only while it is not active":          extendOrigin,
+		"a striped volume keeps its stripes and grows on as many disks":      extendStripes,
 		"tags come and go":                                                   changeTags,
 		"every letter of a tag can be asked for":                             tagAlphabet,
 		"a volume is activated, also twice":                                  activate,

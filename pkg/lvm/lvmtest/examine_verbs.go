@@ -16,11 +16,12 @@ import (
 func notFound(t *testing.T, s *subject) {
 	ctx := t.Context()
 	verbs := map[string]func(group, name string) error{
-		"remove":   func(group, name string) error { return s.host.RemoveVolume(ctx, group, name, "ours") },
-		"extend":   func(group, name string) error { return s.host.ExtendVolume(ctx, group, name, mib) },
-		"tag":      func(group, name string) error { return s.host.ChangeTags(ctx, group, name, []string{"a"}, nil) },
-		"activate": func(group, name string) error { return s.host.ActivateVolume(ctx, group, name) },
-		"files":    func(group, name string) error { return s.host.MakeDevices(ctx, group, name) },
+		"remove":     func(group, name string) error { return s.host.RemoveVolume(ctx, group, name, "ours") },
+		"extend":     func(group, name string) error { return s.host.ExtendVolume(ctx, group, name, mib) },
+		"tag":        func(group, name string) error { return s.host.ChangeTags(ctx, group, name, []string{"a"}, nil) },
+		"activate":   func(group, name string) error { return s.host.ActivateVolume(ctx, group, name) },
+		"deactivate": func(group, name string) error { return s.host.DeactivateVolume(ctx, group, name) },
+		"files":      func(group, name string) error { return s.host.MakeDevices(ctx, group, name) },
 		"look": func(group, name string) error {
 			_, err := s.host.Volume(ctx, group, name)
 			return err
@@ -135,6 +136,44 @@ func extendTooFar(t *testing.T, s *subject) {
 	s.wantFree(t, 0)
 }
 
+func extendOrigin(t *testing.T, s *subject) {
+	s.create(t, "data", 8*mib)
+	s.snapshot(t, "data", "snap", 4*mib)
+	for _, opened := range []string{"", "data", "snap"} {
+		closeVolume := func() {}
+		if opened != "" {
+			closeVolume = s.Open(t, opened)
+		}
+		wantError(t, s.host.ExtendVolume(t.Context(), s.Group, "data", 16*mib), lvm.ErrHasSnapshots)
+		if opened != "" {
+			wantError(t, s.host.DeactivateVolume(t.Context(), s.Group, "data"), lvm.ErrInUse)
+		}
+		closeVolume()
+	}
+	noError(t, s.host.DeactivateVolume(t.Context(), s.Group, "data"))
+	noError(t, s.host.ExtendVolume(t.Context(), s.Group, "data", 16*mib))
+	noError(t, s.host.ActivateVolume(t.Context(), s.Group, "data"))
+	if v := s.volume(t, "data"); v.Size != 16*mib || !v.Active {
+		t.Errorf("the volume is reported as %+v", v)
+	}
+	if v := s.volume(t, "snap"); v.Size != 4*mib || !v.Active {
+		t.Errorf("the snapshot is reported as %+v", v)
+	}
+}
+
+func extendStripes(t *testing.T, s *subject) {
+	c := lvm.CreateVolume{Group: s.Group, Name: "data", Size: 8 * mib, Layout: lvm.Layout{Type: lvm.TypeStriped, Stripes: 2}}
+	noError(t, s.host.CreateVolume(t.Context(), c))
+	noError(t, s.host.ExtendVolume(t.Context(), s.Group, "data", 9*mib))
+	if v := s.volume(t, "data"); v.Size != 16*mib || v.Stripes != 2 || v.SegType != lvm.TypeStriped {
+		t.Errorf("the volume is reported as %+v", v)
+	}
+	half := s.group(t).PhysicalVolumes[0]
+	noError(t, s.host.CreateVolume(t.Context(), lvm.CreateVolume{Group: s.Group, Name: "more", Size: half.Free, Devices: []string{half.Device}}))
+	wantError(t, s.host.ExtendVolume(t.Context(), s.Group, "data", 24*mib), lvm.ErrNoSpace)
+	s.wantFree(t, 24*mib)
+}
+
 func changeTags(t *testing.T, s *subject) {
 	s.create(t, "data", 8*mib, "a")
 	for _, tc := range []struct{ add, del, want []string }{
@@ -209,6 +248,7 @@ func processBudget(t *testing.T, s *subject) {
 		{"lvm lvextend", func() error { return s.host.ExtendVolume(ctx, s.Group, "data", 8*mib) }},
 		{"lvm lvchange", func() error { return s.host.ChangeTags(ctx, s.Group, "data", []string{"a"}, []string{"b"}) }},
 		{"lvm lvchange", func() error { return s.host.ActivateVolume(ctx, s.Group, "data") }},
+		{"lvm lvchange", func() error { return s.host.DeactivateVolume(ctx, s.Group, "data") }},
 		{"lvm lvremove", func() error { return s.host.RemoveVolume(ctx, s.Group, "data", "ours") }},
 	} {
 		s.counter.Reset()

@@ -85,6 +85,27 @@ func (f *Fake) snapshot(l line) (string, *failure) {
 	return f.add(g, v, bytesOf(v.atMost(size))+"b", nil)
 }
 
+// activeWith returns v and what becomes active and inactive with it: its snapshots, or
+// of a snapshot all that is of the same origin.
+func (g *group) activeWith(v *logical) []*logical {
+	if v.origin != "" {
+		v = g.volumes[v.origin]
+	}
+	return append(g.snapshotsOf(v), v)
+}
+
+func (g *group) deactivate(v *logical) *failure {
+	for _, with := range g.activeWith(v) {
+		if with.holders > 0 {
+			return failed("Logical volume %s/%s in use.", g.name, with.name)
+		}
+	}
+	for _, with := range g.activeWith(v) {
+		with.inactive, with.unlinked = true, false
+	}
+	return nil
+}
+
 // atMost bounds the extents of a snapshot by what it can ever need.
 func (v *logical) atMost(extents int64) int64 {
 	if v.origin == "" {
