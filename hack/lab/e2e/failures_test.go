@@ -33,25 +33,37 @@ func (b *bench) restart(how func(node string)) {
 	b.addClaims(claim("ext4", "open-local-lvm", "256Mi"), claim("xfs", "open-local-lvm-xfs", "512Mi"),
 		blockClaim("block", "open-local-lvm", "64Mi"))
 	// Each start of the container leaves a line: after the restart there are two.
-	tally := "echo start >> /data/file; sync; cat /data/file; " + forever
+	tally := "echo start >> /data/file; sync; cat /data/file; echo done; " + forever
 	b.addPods(
 		pod("ext4", tally, onNode(node), mounting("ext4")),
 		pod("xfs", tally, onNode(node), mounting("xfs")),
-		pod("block", `head -c 5 /dev/data; echo; printf start | dd of=/dev/data conv=fsync,notrunc 2>/dev/null; `+forever, onNode(node), device("block")),
+		pod("block", `head -c 5 /dev/data; echo; printf start | dd of=/dev/data conv=fsync,notrunc 2>/dev/null; echo done; `+forever, onNode(node), device("block")),
 	)
 	names := []string{"ext4", "xfs", "block"}
 	b.wantRunning(names...)
+	for _, name := range names {
+		b.finished(name)
+	}
 	how(node)
 	b.wantStartedAgain(names...)
 	for _, name := range names {
-		// A container counts as ready before it has said anything.
-		b.soon(func(context.Context) (string, error) {
-			if said := b.logOf(name); !strings.Contains(said, "start") || (name != "block" && strings.Count(said, "start") != 2) {
-				return fmt.Sprintf("after the restart pod %s sees %q, not what it had written before", name, said), nil
-			}
-			return "", nil
-		})
+		if said := b.finished(name); !strings.Contains(said, "start") || (name != "block" && strings.Count(said, "start") != 2) {
+			b.Errorf("after the restart pod %s sees %q, not what it had written before", name, said)
+		}
 	}
+}
+
+// finished waits until the pod has said that it is done, and returns all it said: its
+// container counts as ready before it has said anything.
+func (b *bench) finished(name string) (said string) {
+	b.Helper()
+	b.soon(func(context.Context) (string, error) {
+		if said = b.logOf(name); !strings.Contains(said, "done") {
+			return fmt.Sprintf("pod %s is not done, it said %q", name, said), nil
+		}
+		return "", nil
+	})
+	return said
 }
 
 // wantStartedAgain waits until the containers of the pods named were started a
