@@ -84,6 +84,7 @@ func TestAnInlineVolumeStaysCountedUntilItIsGone(t *testing.T) {
 	w := twoNodes(t, p)
 	w.mustFit(p, "n1 n2", "n1", "n2")
 	w.updatePod("p", func(p *corev1.Pod) { p.Spec.NodeName = "n1" })
+	w.until("it has landed", func() bool { place, _ := w.s.ledger.Where(volume.ForInline("uid-p", "scratch")); return place.Exists })
 	w.wantFree("n1/pool=70Gi n2/pool=100Gi")
 	w.deletePod("p") // before the node has said anything of the volume
 	w.create(onNode(scratchPod("later", gib), "n2"))
@@ -113,6 +114,7 @@ func TestAPodMadeAnewHasAnotherInlineVolume(t *testing.T) {
 	w := newWorld(t, node("n1"), nls("n1", vg("pool", 100*gib, scratchLV(first, 30*gib))), first)
 	w.wantFree("n1/pool=70Gi")
 	w.deletePod("p")
+	w.until("its end is seen", func() bool { place, _ := w.s.ledger.Where(volume.ForInline("uid-p", "scratch")); return !place.Exists })
 	anew := scratchPod("p", 30*gib)
 	anew.UID = "uid-anew"
 	w.create(anew)
@@ -251,7 +253,7 @@ func TestAnEphemeralClaimWhosePodIsGoneCountsWhileItsVolumeMayBeMade(t *testing.
 	w.wantFree("n1/pool=70Gi n2/pool=100Gi")
 	w.deletePod("p")
 	w.deleteClaim("p-scratch")
-	w.create(onNode(scratchPod("later", gib), "n2")) // what is seen of it was seen later
+	w.create(selected(claim("later", gib, "lvm"), "n2")) // what is seen of it was seen later
 	w.wantFree("n1/pool=70Gi n2/pool=99Gi")
 	w.s.ledger.Expire(w.clock.Now().Add(DefaultHoldTimeout))
 	w.wantFree("n1/pool=100Gi n2/pool=99Gi")

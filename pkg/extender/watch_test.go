@@ -162,10 +162,13 @@ func TestInlineVolumes(t *testing.T) {
 	w.mustFit(p, "n1 n2", "n1", "n2")
 	w.wantFree("n1/pool=70Gi n2/pool=70Gi")
 	w.updatePod("p", func(p *corev1.Pod) { p.Spec.NodeName = "n1" })
+	w.until("it has landed", func() bool { place, _ := w.s.ledger.Where(id); return place.Exists })
 	w.wantFree("n1/pool=70Gi n2/pool=100Gi")
 	w.report(nls("n1", vg("pool", 100*gib, made)))
+	w.until("its volume is reported", func() bool { place, _ := w.s.ledger.Where(id); return place.Reported })
 	w.wantFree("n1/pool=70Gi n2/pool=100Gi")
 	w.updatePod("p", func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded })
+	w.until("its end is seen", func() bool { place, _ := w.s.ledger.Where(id); return !place.Exists })
 	w.wantFree("n1/pool=70Gi n2/pool=100Gi") // until it is removed
 	w.report(nls("n1", vg("pool", 100*gib)))
 	w.wantFree("n1/pool=100Gi n2/pool=100Gi")
