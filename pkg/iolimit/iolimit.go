@@ -46,11 +46,11 @@ func Of(limits volume.Limits) Line {
 // Set holds the device of that number to limits; none takes its line away. Where that
 // is so already nothing is written. It reports whether anything was.
 func (r Root) Set(device uint64, limits volume.Limits) (changed bool, err error) {
-	files, err := r.files()
+	want := Of(limits)
+	files, err := r.files(want != Line{})
 	if err != nil {
 		return false, err
 	}
-	want := Of(limits)
 	for _, file := range files {
 		lines, err := read(file)
 		if err != nil {
@@ -70,7 +70,7 @@ func (r Root) Set(device uint64, limits volume.Limits) (changed bool, err error)
 // Lines returns what each device, by its number, is held to. Where there are two
 // cgroups of pods it is that of the first which holds the device at all.
 func (r Root) Lines() (map[uint64]Line, error) {
-	files, err := r.files()
+	files, err := r.files(false)
 	if err != nil {
 		return nil, err
 	}
@@ -89,36 +89,46 @@ func (r Root) Lines() (map[uint64]Line, error) {
 	return all, nil
 }
 
-// files returns the io.max files of the cgroups of all pods, and makes them appear if
-// need be. There can be two, when the kubelet's cgroup driver was changed: the one
-// without pods does no harm.
-func (r Root) files() ([]string, error) {
+// files returns the io.max files of the cgroups of all pods. There can be two, when
+// the kubelet's cgroup driver was changed: the one without pods does no harm. A cgroup
+// that has none, because nobody wanted the controller, gets it if one must be.
+func (r Root) files(must bool) ([]string, error) {
 	if err := r.usable(); err != nil {
 		return nil, err
 	}
 	var files []string
+	found := false
 	for _, parent := range parents {
-		dir := filepath.Join(string(r), parent)
-		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		if there, err := exists(filepath.Join(string(r), parent)); err != nil {
+			return nil, err
+		} else if !there {
 			continue
-		} else if err != nil {
+		}
+		found = true
+		file := filepath.Join(string(r), parent, "io.max")
+		there, err := exists(file)
+		if err == nil && !there && must {
+			err = write(filepath.Join(string(r), "cgroup.subtree_control"), "+io")
+		}
+		if err != nil {
 			return nil, err
 		}
-		file := filepath.Join(dir, "io.max")
-		if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
-			// Whoever manages the root may also have taken the controller back.
-			if err := write(filepath.Join(string(r), "cgroup.subtree_control"), "+io"); err != nil {
-				return nil, err
-			}
-		} else if err != nil {
-			return nil, err
+		if there || must {
+			files = append(files, file)
 		}
-		files = append(files, file)
 	}
-	if len(files) == 0 {
+	if !found {
 		return nil, fmt.Errorf("%w: neither of %q is in %s", ErrNoPods, parents, r)
 	}
 	return files, nil
+}
+
+func exists(path string) (bool, error) {
+	_, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // usable says why this node cannot limit, if so. With cgroups of both versions the

@@ -101,8 +101,12 @@ func TestWhereThereIsNoLineNoLimitWritesNothing(t *testing.T) {
 	wantNoWrite(t, r, "kubepods/io.max", func() (bool, error) { return r.Set(device, volume.Limits{}) })
 }
 
-func TestTheControllerIsTurnedOn(t *testing.T) {
+func TestTheControllerIsTurnedOnForALimitOnly(t *testing.T) {
 	r := tree(t, map[string]string{"cgroup.controllers": controllers, "cgroup.subtree_control": "cpu memory", "kubepods/cgroup.procs": ""})
+	wantNoWrite(t, r, "cgroup.subtree_control", func() (bool, error) { return r.Set(device, volume.Limits{}) })
+	if lines, err := r.Lines(); err != nil || len(lines) > 0 {
+		t.Errorf("lines %v, %v", lines, err)
+	}
 	// No kernel makes io.max appear here, so that is what is complained of.
 	if _, err := r.Set(device, volume.Limits{BPS: 1}); !errors.Is(err, ErrUnsupported) {
 		t.Errorf("got %v, want ErrUnsupported", err)
