@@ -47,6 +47,7 @@ type csiOptions struct {
 	hostRoot    string
 	kubeletDir  string
 	nodeAddress string
+	limitsEvery time.Duration
 }
 
 func csiCommand() *cobra.Command {
@@ -87,6 +88,8 @@ func (o *csiOptions) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.kubeletDir, "kubelet-dir", "/var/lib/kubelet", "node: the kubelet's directory, the same here and on the host")
 	flags.StringVar(&o.nodeAddress, "node-api-address", ":1736", "node: address at which to answer the controller")
 
+	flags.DurationVar(&o.limitsEvery, "limits-interval", 5*time.Second, "node: how often it is seen to that the limits of volumes hold")
+
 	// The names that the first open-local had.
 	for old, now := range map[string]string{"driver-name": "driver", "drivername": "driver", "nodeID": "node-name"} {
 		flags.Var(flags.Lookup(now).Value, old, "")
@@ -121,6 +124,7 @@ func (o *csiOptions) validate() error {
 	complain(o.isNode() && o.node == "", "--node-name is required on a node")
 	complain(o.isNode() && !filepath.IsAbs(o.hostRoot), "--host-root %q is not an absolute path", o.hostRoot)
 	complain(o.isNode() && !filepath.IsAbs(o.kubeletDir), "--kubelet-dir %q is not an absolute path", o.kubeletDir)
+	complain(o.isNode() && o.limitsEvery <= 0, "--limits-interval %s is not above zero", o.limitsEvery)
 	complain(o.controls() && (o.nodePort < 1 || o.nodePort > 65535), "--node-api-port %d is not a port", o.nodePort)
 	if o.controls() && o.extender != "" {
 		_, _, err := net.SplitHostPort(o.extender)

@@ -32,6 +32,7 @@ import (
 	"github.com/open-local/open-local/pkg/driver/registration"
 	"github.com/open-local/open-local/pkg/extender/reserve"
 	"github.com/open-local/open-local/pkg/hostexec"
+	"github.com/open-local/open-local/pkg/iolimit"
 	"github.com/open-local/open-local/pkg/lvm"
 	"github.com/open-local/open-local/pkg/mounts"
 	"github.com/open-local/open-local/pkg/nodeapi"
@@ -115,21 +116,26 @@ func (r *csiRun) addNode(ctx context.Context) error {
 	runner := hostexec.Logged(hostexec.OnHost(r.o.hostRoot))
 	host, root := lvm.New(runner), devfile.Root(r.o.hostRoot)
 	mounter := mounts.New(runner, r.o.hostRoot)
-	logical := &provision.Logical{Host: host, Devices: root, Managed: own, Prefer: prefer, Clock: clock.RealClock{}}
+	standing := provision.NewStanding()
+	logical := &provision.Logical{Host: host, Devices: root, Managed: own, Prefer: prefer, Clock: clock.RealClock{}, Standing: standing}
 	volumes := provision.New(ctx, logical)
 	r.closers = append(r.closers, func() error { volumes.Close(); return nil })
+	keeper := iolimit.NewKeeper(iolimit.Root(filepath.Join(r.o.hostRoot, "sys/fs/cgroup")), root, standing)
+	events := recorder(ctx, r.core, "open-local-csi", r.o.node)
 	r.follow = append(r.follow, own.Run, func(ctx context.Context) {
-		if err := logical.Recall(ctx); err != nil { // the first call tries again
-			klog.FromContext(ctx).Error(err, "The volumes of this node are not known yet")
+		if recalled(ctx, logical) {
+			keeper.Resume(standing.Open())
+			keeper.Run(ctx, clock.RealClock{}, r.o.limitsEvery)
 		}
 	})
 	r.services.Identity.Ready = own.Ready
 	r.services.Node = driver.NewNode(driver.NodeOptions{
 		Name: r.o.node, Driver: r.o.driver, Cluster: r.o.cluster, KubeletDir: filepath.Clean(r.o.kubeletDir), Inline: volumes, LVM: host, Files: root, Formatter: mounter, Mounter: mounter, Meter: root,
+		Throttler: keeper, Events: teller{events, standing},
 	})
 	sweeper := &sweep.Sweeper{
 		Volumes: volumes, Devices: root, Pods: r.core.CoreV1(), Clock: clock.RealClock{},
-		Events: recorder(ctx, r.core, "open-local-csi", r.o.node),
+		Events: events,
 	}
 	r.follow = append(r.follow, sweeper.Run)
 	r.nodeAPI = nodeapi.NewServer(volumes, serving, r.o.clientName, r.timed)

@@ -93,8 +93,20 @@ func (a access) String() string {
 	return a.fsType
 }
 
+// parseLimited reads the parameters of a StorageClass and those of a
+// VolumeAttributesClass, which win.
+func parseLimited(parameters, mutable map[string]string) (volume.Parameters, error) {
+	p, err := parseParameters(parameters)
+	if err != nil {
+		return p, err
+	}
+	change, err := volume.ParseLimitChange(mutable)
+	p.Limits = change.Of(p.Limits)
+	return p, err
+}
+
 // parseParameters reads the parameters of a StorageClass and refuses what is asked
-// and cannot be given yet: a limit that is not applied would be worse than none.
+// and cannot be given yet.
 func parseParameters(parameters map[string]string) (volume.Parameters, error) {
 	p, err := volume.ParseParameters(parameters)
 	switch {
@@ -102,8 +114,6 @@ func parseParameters(parameters map[string]string) (volume.Parameters, error) {
 		return p, err
 	case p.Kind != volume.LVM:
 		return p, fmt.Errorf("%w parameter %q: volumes of type %s are not served yet", volume.ErrInvalid, "volumeType", p.Kind)
-	case p.IOPS > 0 || p.BPS > 0:
-		return p, fmt.Errorf("%w parameters: limits of iops and bps cannot be applied yet", volume.ErrInvalid)
 	}
 	return p, nil
 }

@@ -25,9 +25,6 @@ var leftOut = map[string]int{
 	"Controller Publish, UnpublishVolume not supported": 4,
 	"ControllerPublishVolume not supported":             14,
 	"ControllerUnpublishVolume not supported":           2,
-	"ControllerModifyVolume not supported":              12,
-	"Modify volume not supported":                       2,
-	"Modify Volume not supported":                       2,
 	"Snapshot not supported":                            4,
 	"CreateSnapshot not supported":                      10,
 	"DeleteSnapshot not supported":                      6,
@@ -48,6 +45,7 @@ func conform(t *testing.T, r *rig, size capacity.Bytes) {
 		config.StagingPath = filepath.Join(t.TempDir(), "staging")
 		config.TestVolumeSize, config.TestVolumeExpandSize = int64(size), int64(2*size)
 		config.TestVolumeParameters = map[string]string{"volumeType": "LVM"}
+		config.TestVolumeMutableParameters = map[string]string{"bps": "1Mi", "iops": "max"}
 		config.TestVolumeAccessType = access
 		config.IdempotentCount = 3
 		suite := sanity.GinkgoTest(&config)

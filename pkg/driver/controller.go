@@ -167,6 +167,9 @@ func (c *Controller) ValidateVolumeCapabilities(_ context.Context, req *csi.Vali
 	if err == nil && len(req.GetParameters()) > 0 {
 		_, err = parseParameters(req.GetParameters())
 	}
+	if err == nil {
+		_, err = volume.ParseLimitChange(req.GetMutableParameters())
+	}
 	if err != nil {
 		// The volume is there and the question was understood: the answer is no.
 		return &csi.ValidateVolumeCapabilitiesResponse{Message: err.Error()}, nil //nolint:nilerr // see above
@@ -175,6 +178,7 @@ func (c *Controller) ValidateVolumeCapabilities(_ context.Context, req *csi.Vali
 		VolumeContext:      req.GetVolumeContext(),
 		VolumeCapabilities: req.GetVolumeCapabilities(),
 		Parameters:         req.GetParameters(),
+		MutableParameters:  req.GetMutableParameters(),
 	}}, nil
 }
 
@@ -231,6 +235,7 @@ func (c *Controller) ControllerGetCapabilities(context.Context, *csi.ControllerG
 	for _, capability := range []csi.ControllerServiceCapability_RPC_Type{
 		csi.ControllerServiceCapability_RPC_CREATE_DELETE_VOLUME,
 		csi.ControllerServiceCapability_RPC_EXPAND_VOLUME,
+		csi.ControllerServiceCapability_RPC_MODIFY_VOLUME,
 		csi.ControllerServiceCapability_RPC_LIST_VOLUMES,
 		csi.ControllerServiceCapability_RPC_GET_CAPACITY,
 		csi.ControllerServiceCapability_RPC_SINGLE_NODE_MULTI_WRITER,

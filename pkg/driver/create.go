@@ -45,7 +45,7 @@ func parseCreate(req *csi.CreateVolumeRequest) (wanted, error) {
 	if w.access, err = parseAccesses(req.GetVolumeCapabilities()); err != nil {
 		return w, err
 	}
-	if w.parameters, err = parseParameters(req.GetParameters()); err != nil {
+	if w.parameters, err = parseLimited(req.GetParameters(), req.GetMutableParameters()); err != nil {
 		return w, err
 	}
 	if w.access.block {
@@ -56,8 +56,6 @@ func parseCreate(req *csi.CreateVolumeRequest) (wanted, error) {
 	switch {
 	case req.GetVolumeContentSource() != nil:
 		return w, fmt.Errorf("%w volume %s: volumes cannot be made from snapshots or other volumes yet", volume.ErrInvalid, w.id)
-	case len(req.GetMutableParameters()) > 0:
-		return w, fmt.Errorf("%w volume %s: a VolumeAttributesClass cannot be applied", volume.ErrInvalid, w.id)
 	}
 	if w.size, w.limit, err = parseRange(req.GetCapacityRange(), w.access); err != nil {
 		return w, fmt.Errorf("volume %s: %w", w.id, err)
@@ -68,7 +66,12 @@ func parseCreate(req *csi.CreateVolumeRequest) (wanted, error) {
 
 // context is what the PersistentVolume shall remember.
 func (w wanted) context(place Place) volume.Context {
-	return volume.Context{Kind: place.Kind, Group: place.Group, MkfsOptions: w.parameters.MkfsOptions}
+	return volume.Context{Kind: place.Kind, Group: place.Group, MkfsOptions: w.parameters.MkfsOptions, Limits: w.parameters.Limits}
+}
+
+// tags are what the node shall keep with the volume.
+func (w wanted) tags(driver, cluster string) []string {
+	return append(volume.OwnerTags(driver, cluster, w.namespace, w.claim), volume.LimitTags(w.parameters.Limits)...)
 }
 
 func parseRange(r *csi.CapacityRange, a access) (size, limit capacity.Bytes, err error) {
@@ -219,7 +222,7 @@ func (c *Controller) createOn(ctx context.Context, w wanted, node, group string)
 	made, err := remote.Ensure(ctx, provision.Spec{
 		ID: w.id, Kind: w.parameters.Kind, Group: group, OnlyGroup: w.parameters.Group,
 		Size: w.size, Limit: w.limit, Layout: w.parameters.Layout, Block: w.access.block,
-		Tags: volume.OwnerTags(c.o.Driver, c.o.Cluster, w.namespace, w.claim),
+		Tags: w.tags(c.o.Driver, c.o.Cluster),
 	})
 	if err != nil {
 		return Place{}, fmt.Errorf("making volume %s on node %s: %w", w.id, node, err)

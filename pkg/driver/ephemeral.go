@@ -88,9 +88,18 @@ func (n *Node) publishInline(ctx context.Context, req *csi.NodePublishVolumeRequ
 	if err != nil {
 		return err
 	}
-	if done, err := n.shown(v); done || err != nil {
+	done, err := n.shown(v)
+	if err == nil && !done {
+		err = n.makeInline(ctx, v)
+	}
+	if err != nil {
 		return err
 	}
+	// What made and formatted the volume had no limit.
+	return n.throttle(ctx, v.id, lvm.DevicePath(v.want.Group, volume.NameOf(v.id)), v.want.Limits, req.GetVolumeContext())
+}
+
+func (n *Node) makeInline(ctx context.Context, v inline) error {
 	if _, err := n.o.Inline.Ensure(ctx, v.spec(n.o.Driver, n.o.Cluster)); err != nil {
 		return explain(v, err)
 	}
@@ -129,6 +138,9 @@ func explain(v inline, err error) error {
 func (n *Node) unpublishInline(ctx context.Context, id, target string) error {
 	if !volume.IsInline(id) {
 		return nil
+	}
+	if err := n.o.Throttler.Release(ctx, id); err != nil {
+		return err
 	}
 	err := n.o.Inline.RemoveInline(ctx, id, volume.TargetIsOf(n.o.KubeletDir, target, id))
 	if errors.Is(err, lvm.ErrGroupNotFound) || errors.Is(err, lvm.ErrProtected) {

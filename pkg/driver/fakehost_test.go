@@ -28,6 +28,7 @@ import (
 // directories: devices, file systems on them, and mounts that hold them open.
 type fakeHost struct {
 	node    *provisiontest.Node
+	limits  *limits
 	kubelet string                // its directory
 	killer  *provisiontest.Killer // whom every step of the process passes
 
@@ -50,7 +51,7 @@ type mount struct {
 func newFakeHost(t testing.TB, groups map[string]capacity.Bytes) (*fakeHost, parts) {
 	t.Helper()
 	h := &fakeHost{
-		node: provisiontest.New(t, groups), kubelet: t.TempDir(), killer: &provisiontest.Killer{},
+		node: provisiontest.New(t, groups), limits: newLimits(t), kubelet: t.TempDir(), killer: &provisiontest.Killer{},
 		contents: map[string]string{}, options: map[string]string{}, filled: map[string]capacity.Bytes{},
 		mounted: map[string]*mount{}, runs: map[string]int{},
 	}
@@ -66,7 +67,7 @@ func newFakeHost(t testing.TB, groups map[string]capacity.Bytes) (*fakeHost, par
 func (h *fakeHost) services() driver.NodeOptions {
 	return driver.NodeOptions{
 		Name: nodeName, Driver: volume.DefaultDriver, KubeletDir: h.kubelet, Inline: h.node.Provisioner,
-		LVM: lvm.New(h.node.Counter), Files: h, Formatter: h, Mounter: h, Meter: h,
+		LVM: lvm.New(h.node.Counter), Files: h, Formatter: h, Mounter: h, Meter: h, Throttler: h.limits.keep(h), Events: h.limits,
 	}
 }
 

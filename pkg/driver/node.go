@@ -64,6 +64,8 @@ type NodeOptions struct {
 	Formatter  formatter
 	Mounter    mounter
 	Meter      meter
+	Throttler  throttler
+	Events     events
 }
 
 // Node answers the calls of the kubelet.

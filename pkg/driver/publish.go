@@ -33,6 +33,9 @@ func (n *Node) NodePublishVolume(ctx context.Context, req *csi.NodePublishVolume
 	if req.GetReadonly() || h.access.readOnly {
 		options = []string{"ro"}
 	}
+	if err := n.throttle(ctx, h.id, device, h.context.Limits, req.GetVolumeContext()); err != nil {
+		return nil, fmt.Errorf("publishing volume %s: %w", h.id, err)
+	}
 	if h.access.block {
 		err = n.publishBlock(ctx, h, device, number, options)
 	} else {

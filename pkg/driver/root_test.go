@@ -23,6 +23,7 @@ import (
 	"github.com/open-local/open-local/pkg/devfile"
 	"github.com/open-local/open-local/pkg/driver"
 	"github.com/open-local/open-local/pkg/hostexec"
+	"github.com/open-local/open-local/pkg/iolimit"
 	"github.com/open-local/open-local/pkg/lvm"
 	"github.com/open-local/open-local/pkg/mounts"
 	"github.com/open-local/open-local/pkg/provision"
@@ -39,6 +40,7 @@ const realGroup = "driver-test"
 type realBed struct {
 	*rig
 	counter    *hostexec.Counter
+	keeper     *iolimit.Keeper
 	host       *lvm.Host
 	group      capacity.Bytes // free in the empty group
 	controller csi.ControllerClient
@@ -75,7 +77,7 @@ func newRealBed(t *testing.T) *realBed {
 		lvm: lvm.New(hostexec.OnHost("/")), managed: []string{realGroup}, volumes: volumes,
 		services: driver.NodeOptions{
 			Name: nodeName, Driver: volume.DefaultDriver, KubeletDir: b.kubelet, Inline: volumes,
-			LVM: b.host, Files: root, Formatter: mounter, Mounter: mounter, Meter: root,
+			LVM: b.host, Files: root, Formatter: mounter, Mounter: mounter, Meter: root, Throttler: b.keeper, Events: unheard{},
 		},
 	}, withReserver(&reserver{group: realGroup}))
 	b.controller, b.node = csi.NewControllerClient(b.conn), csi.NewNodeClient(b.conn)
@@ -97,8 +99,11 @@ func wipeGroup(t *testing.T, group, disk string) {
 // process makes what provisions volumes, as a process has it that has just begun.
 func (b *realBed) process(t *testing.T) *provision.Provisioner {
 	t.Helper()
+	standing := provision.NewStanding()
+	b.keeper = iolimit.NewKeeper("/sys/fs/cgroup", devfile.Root("/"), standing)
 	logical := &provision.Logical{
-		Host: b.host, Devices: devfile.Root("/"), Managed: provisiontest.Managed{realGroup: b.group}, Prefer: allocator.Binpack, Clock: clock.RealClock{},
+		Standing: standing,
+		Host:     b.host, Devices: devfile.Root("/"), Managed: provisiontest.Managed{realGroup: b.group}, Prefer: allocator.Binpack, Clock: clock.RealClock{},
 	}
 	if err := logical.Recall(t.Context()); err != nil {
 		t.Fatal(err)

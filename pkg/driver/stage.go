@@ -72,5 +72,8 @@ func (n *Node) NodeUnstageVolume(ctx context.Context, req *csi.NodeUnstageVolume
 	if err := n.o.Mounter.Unmount(ctx, req.GetStagingTargetPath()); err != nil {
 		return nil, fmt.Errorf("unstaging volume %s: %w", req.GetVolumeId(), err)
 	}
+	if err := n.o.Throttler.Release(ctx, req.GetVolumeId()); err != nil {
+		return nil, fmt.Errorf("unstaging volume %s: %w", req.GetVolumeId(), err)
+	}
 	return &csi.NodeUnstageVolumeResponse{}, nil
 }

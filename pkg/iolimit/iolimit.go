@@ -161,9 +161,9 @@ func read(file string) (map[uint64]Line, error) {
 	return lines, nil
 }
 
-// write puts text into a file of the kernel, in one system call.
+// write puts text into a file of the kernel, in one system call, as a shell does it.
 func write(file, text string) error {
-	f, err := os.OpenFile(file, os.O_WRONLY, 0)
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_TRUNC, 0)
 	if err != nil {
 		return err
 	}
