@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -54,6 +55,7 @@ type csiRun struct {
 	timed    grpc.UnaryServerInterceptor
 	storage  versioned.Interface
 	core     kubernetes.Interface
+	dynamic  dynamic.Interface
 
 	services driver.Services
 	follow   []func(context.Context) // watches, until their context ends
@@ -89,6 +91,9 @@ func (r *csiRun) connect() error {
 	}
 	config.UserAgent = "open-local-csi-" + r.o.mode + "/" + version
 	if r.storage, err = versioned.NewForConfig(config); err != nil {
+		return err
+	}
+	if r.dynamic, err = dynamic.NewForConfig(config); err != nil {
 		return err
 	}
 	core := rest.CopyConfig(config)
@@ -165,7 +170,7 @@ func (r *csiRun) addController(ctx context.Context) error {
 	if err := where.Run(ctx); err != nil {
 		return err
 	}
-	options := driver.ControllerOptions{Directory: where, Nodes: where, Prefer: prefer, Driver: r.o.driver, Cluster: r.cluster(ctx)}
+	options := driver.ControllerOptions{Directory: where, Nodes: where, Snapshots: where, Contents: directory.Contents{Client: r.dynamic}, Prefer: prefer, Driver: r.o.driver, Cluster: r.cluster(ctx)}
 	if r.o.extender != "" {
 		client, err := r.reserver()
 		if err != nil {

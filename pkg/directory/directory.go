@@ -43,10 +43,13 @@ type Directory struct {
 	o                      Options
 	volumes, reports, node cache.SharedIndexInformer
 
-	mu      sync.Mutex              // guards what follows
-	made    map[string]driver.Place // what no report shows yet, by handle
-	gone    map[string]bool         // what was removed and reports may still show
-	missing map[string]time.Time    // since when a node is not there
+	mu   sync.Mutex              // guards what follows
+	made map[string]driver.Place // what no report shows yet, by handle
+	gone map[string]bool         // what was removed and reports may still show
+
+	snapshots     map[string]driver.SnapshotPlace // as made, by snapshot handle
+	goneSnapshots map[string]bool                 // as gone
+	missing       map[string]time.Time            // since when a node is not there
 }
 
 // New returns a Directory that knows nothing until Run is called.
@@ -59,14 +62,16 @@ func New(o Options) (*Directory, error) {
 		reports: storage.Csi().V1alpha1().NodeLocalStorages().Informer(),
 		node:    core.Core().V1().Nodes().Informer(),
 		made:    map[string]driver.Place{}, gone: map[string]bool{}, missing: map[string]time.Time{},
+
+		snapshots: map[string]driver.SnapshotPlace{}, goneSnapshots: map[string]bool{},
 	}
 	for _, informer := range []struct {
 		cache.SharedIndexInformer
 		transform cache.TransformFunc
 		indexers  cache.Indexers
 	}{
-		{d.volumes, o.trimVolume, cache.Indexers{byHandle: handleOf}},
-		{d.reports, trimReport, cache.Indexers{byHandle: handlesIn}},
+		{d.volumes, o.trimVolume, cache.Indexers{byHandle: handleOf, byShown: shownBy}},
+		{d.reports, trimReport, cache.Indexers{byHandle: handlesIn, bySnapshot: snapshotsOf}},
 		{d.node, trimNode, nil},
 	} {
 		if err := informer.SetTransform(informer.transform); err != nil {

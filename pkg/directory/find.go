@@ -138,7 +138,7 @@ func placeOf(pv *corev1.PersistentVolume) driver.Place {
 		place.Size = capacity.Bytes(size.Value())
 	}
 	if context, err := volume.ParseContext(pv.Spec.CSI.VolumeAttributes); err == nil {
-		place.Kind, place.Group = context.Kind, context.Group
+		place.Kind, place.Group, place.Snapshot = context.Kind, context.Group, context.Snapshot
 	}
 	return place
 }

@@ -43,10 +43,11 @@ func (d *Directory) Capacity(name string) (capacity.Node, bool) {
 		}
 		if _, reported := there[id]; reported {
 			delete(d.made, id)
-		} else if group := node.Group(place.Group); group != nil {
+		} else if group := node.Group(place.Group); group != nil && place.Snapshot == "" {
 			group.Free = max(0, group.Free-place.Size)
 		}
 	}
+	d.lessSnapshots(&node, nls)
 	return node, true
 }
 

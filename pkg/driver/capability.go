@@ -14,8 +14,11 @@ import (
 type access struct {
 	block    bool
 	readOnly bool // whoever uses it
-	fsType   string
-	options  []string // of mount(8)
+	// shared says on how many nodes at once it is to be used, where that is more than
+	// one: only what shows a snapshot may be asked for so, and lies on one node still.
+	shared  string
+	fsType  string
+	options []string // of mount(8)
 }
 
 // modes are the ways to use a volume that one node can offer, and whether they
@@ -34,19 +37,34 @@ var smallest = map[string]capacity.Bytes{
 	volume.XFS:   300 * capacity.MiB, // mkfs.xfs since xfsprogs 5.19
 }
 
-// parseAccess reads one capability. Every error is volume.ErrInvalid.
+// parseAccess reads one capability of a volume that is used on one node at a time.
+// Every error is volume.ErrInvalid.
 func parseAccess(capability *csi.VolumeCapability) (access, error) {
+	a, err := parseSharedAccess(capability)
+	if err != nil {
+		return access{}, err
+	}
+	return a, a.onOneNode()
+}
+
+// parseSharedAccess reads one capability, also one that asks for more nodes than one.
+func parseSharedAccess(capability *csi.VolumeCapability) (access, error) {
 	if capability == nil {
 		return access{}, fmt.Errorf("%w request: the volume capability is missing", volume.ErrInvalid)
 	}
 	mode := capability.GetAccessMode().GetMode()
 	readOnly, known := modes[mode]
-	if !known {
-		return access{}, fmt.Errorf("%w access mode %s: a local volume can be used on one node at a time", volume.ErrInvalid, mode)
+	a := access{readOnly: readOnly}
+	switch {
+	case !known && mode == csi.VolumeCapability_AccessMode_UNKNOWN:
+		return access{}, fmt.Errorf("%w access mode %s", volume.ErrInvalid, mode)
+	case !known:
+		a.shared, a.readOnly = mode.String(), true
 	}
 	switch {
 	case capability.GetBlock() != nil:
-		return access{block: true, readOnly: readOnly}, nil
+		a.block = true
+		return a, nil
 	case capability.GetMount() == nil:
 		return access{}, fmt.Errorf("%w volume capability: neither mount nor block", volume.ErrInvalid)
 	}
@@ -61,18 +79,35 @@ func parseAccess(capability *csi.VolumeCapability) (access, error) {
 	if err := volume.ValidFSType(fsType); err != nil {
 		return access{}, fmt.Errorf("%w file system type: %w", volume.ErrInvalid, err)
 	}
-	return access{readOnly: readOnly, fsType: fsType, options: slices.Clone(mount.GetMountFlags())}, nil
+	a.fsType, a.options = fsType, slices.Clone(mount.GetMountFlags())
+	return a, nil
 }
 
-// parseAccesses reads all the ways in which one volume is to be used. They must
-// agree on whether it is a device or a file system, and on which.
+// onOneNode is volume.ErrInvalid if a is for several nodes.
+func (a access) onOneNode() error {
+	if a.shared == "" {
+		return nil
+	}
+	return fmt.Errorf("%w access mode %s: a local volume can be used on one node at a time", volume.ErrInvalid, a.shared)
+}
+
+// parseAccesses reads all the ways in which one volume is to be used, on one node at a
+// time. They must agree on whether it is a device or a file system, and on which.
 func parseAccesses(capabilities []*csi.VolumeCapability) (access, error) {
+	a, err := parseSharedAccesses(capabilities)
+	if err != nil {
+		return access{}, err
+	}
+	return a, a.onOneNode()
+}
+
+func parseSharedAccesses(capabilities []*csi.VolumeCapability) (access, error) {
 	if len(capabilities) == 0 {
 		return access{}, fmt.Errorf("%w request: the volume capabilities are missing", volume.ErrInvalid)
 	}
 	var first access
 	for i, capability := range capabilities {
-		a, err := parseAccess(capability)
+		a, err := parseSharedAccess(capability)
 		switch {
 		case err != nil:
 			return access{}, err
@@ -80,6 +115,9 @@ func parseAccesses(capabilities []*csi.VolumeCapability) (access, error) {
 			first = a
 		case a.block != first.block || a.fsType != first.fsType:
 			return access{}, fmt.Errorf("%w volume capabilities: one volume cannot be both %s and %s", volume.ErrInvalid, first, a)
+		}
+		if a.shared != "" {
+			first.shared, first.readOnly = a.shared, true
 		}
 	}
 	return first, nil

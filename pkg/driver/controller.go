@@ -72,10 +72,13 @@ type reserver interface {
 	Reserve(ctx context.Context, r Reservation) (group string, err error)
 }
 
-// ControllerOptions configures a Controller. All but Reserver must be set.
+// ControllerOptions configures a Controller. All but Reserver and Contents must be set.
 type ControllerOptions struct {
 	Directory directory
 	Nodes     nodes
+	Snapshots snapshots
+	// Contents is nil where nobody keeps what snapshots were made of.
+	Contents contents
 	// Reserver is nil where no scheduler extender runs; nodes then choose groups.
 	Reserver reserver
 	Prefer   allocator.Preference
@@ -105,6 +108,7 @@ func (c *Controller) CreateVolume(ctx context.Context, req *csi.CreateVolumeRequ
 	c.o.Directory.Remember(w.id, place)
 	made := describe(w.id, place)
 	made.VolumeContext = w.context(place).Attributes()
+	made.ContentSource = req.GetVolumeContentSource()
 	return &csi.CreateVolumeResponse{Volume: made}, nil
 }
 
@@ -127,6 +131,10 @@ func (c *Controller) DeleteVolume(ctx context.Context, req *csi.DeleteVolumeRequ
 }
 
 func (c *Controller) remove(ctx context.Context, id string, place Place) error {
+	if place.Snapshot != "" { // nothing is the volume's own
+		c.o.Directory.Forget(id)
+		return nil
+	}
 	node, err := c.o.Nodes.Connect(place.Node)
 	if err != nil {
 		return err
@@ -143,7 +151,7 @@ func describe(id string, place Place) *csi.Volume {
 	return &csi.Volume{
 		VolumeId:           id,
 		CapacityBytes:      int64(place.Size),
-		VolumeContext:      volume.Context{Kind: place.Kind, Group: place.Group}.Attributes(),
+		VolumeContext:      volume.Context{Kind: place.Kind, Group: place.Group, Snapshot: place.Snapshot}.Attributes(),
 		AccessibleTopology: []*csi.Topology{topologyOf(place.Node)},
 	}
 }

@@ -49,7 +49,7 @@ func TestCreateVolumeUnderstandsItsRequest(t *testing.T) {
 			change: func(r *csi.CreateVolumeRequest) {
 				r.VolumeContentSource = &csi.VolumeContentSource{Type: &csi.VolumeContentSource_Volume{Volume: &csi.VolumeContentSource_VolumeSource{VolumeId: "x"}}}
 			},
-			code: codes.InvalidArgument, words: []string{"cannot be made from"},
+			code: codes.NotFound, words: []string{"volume x"},
 		},
 		"many writers": {
 			change: func(r *csi.CreateVolumeRequest) {

@@ -32,6 +32,10 @@ type wanted struct {
 	size, limit      capacity.Bytes
 	namespace, claim string
 	nodes            []string // where it may lie, the best first; empty means anywhere
+
+	source  provision.Source
+	unsized bool    // no size was asked: what it is made of decides
+	shows   *origin // the snapshot that it shows and that is not copied; or nil
 }
 
 // parseCreate reads a request. Every error is volume.ErrInvalid or
@@ -42,7 +46,7 @@ func parseCreate(req *csi.CreateVolumeRequest) (wanted, error) {
 		return w, err
 	}
 	var err error
-	if w.access, err = parseAccesses(req.GetVolumeCapabilities()); err != nil {
+	if w.access, err = parseSharedAccesses(req.GetVolumeCapabilities()); err != nil {
 		return w, err
 	}
 	if w.parameters, err = parseLimited(req.GetParameters(), req.GetMutableParameters()); err != nil {
@@ -53,10 +57,15 @@ func parseCreate(req *csi.CreateVolumeRequest) (wanted, error) {
 	} else if err := volume.ValidMkfsOptions(w.access.fsType, w.parameters.MkfsOptions); err != nil {
 		return w, fmt.Errorf("volume %s: %w", w.id, err)
 	}
-	switch {
-	case req.GetVolumeContentSource() != nil:
-		return w, fmt.Errorf("%w volume %s: volumes cannot be made from snapshots or other volumes yet", volume.ErrInvalid, w.id)
+	if w.source, err = parseSource(req.GetVolumeContentSource()); err != nil {
+		return w, fmt.Errorf("volume %s: %w", w.id, err)
 	}
+	if w.source.Snapshot == "" {
+		if err := w.access.onOneNode(); err != nil {
+			return w, err
+		}
+	}
+	w.unsized = req.GetCapacityRange().GetRequiredBytes() == 0
 	if w.size, w.limit, err = parseRange(req.GetCapacityRange(), w.access); err != nil {
 		return w, fmt.Errorf("volume %s: %w", w.id, err)
 	}
@@ -66,7 +75,9 @@ func parseCreate(req *csi.CreateVolumeRequest) (wanted, error) {
 
 // context is what the PersistentVolume shall remember.
 func (w wanted) context(place Place) volume.Context {
-	return volume.Context{Kind: place.Kind, Group: place.Group, MkfsOptions: w.parameters.MkfsOptions, Limits: w.parameters.Limits}
+	return volume.Context{
+		Kind: place.Kind, Group: place.Group, Snapshot: place.Snapshot, MkfsOptions: w.parameters.MkfsOptions, Limits: w.parameters.Limits,
+	}
 }
 
 // tags are what the node shall keep with the volume.
@@ -109,7 +120,17 @@ func parseTopology(r *csi.TopologyRequirement) ([]string, error) {
 // has room if any will do.
 func (c *Controller) create(ctx context.Context, w wanted) (Place, error) {
 	at, err := c.o.Directory.Find(w.id)
+	if w.source.Given() {
+		located, refusal := c.locate(w)
+		// What is made already does not need its source any more.
+		if made := err == nil && (errors.Is(refusal, ErrNoVolume) || errors.Is(refusal, ErrNoSnapshot)); refusal != nil && !made {
+			return Place{}, refusal
+		}
+		w = located
+	}
 	switch {
+	case w.shows != nil:
+		return w.show(), nil
 	case err == nil && w.parameters.Group != "" && w.parameters.Group != at.Group:
 		return Place{}, fmt.Errorf("volume %s: it lies in volume group %s and only %s will do: %w", w.id, at.Group, w.parameters.Group, provision.ErrConflict)
 	case err == nil && (len(w.nodes) == 0 || slices.Contains(w.nodes, at.Node)):
@@ -222,7 +243,7 @@ func (c *Controller) createOn(ctx context.Context, w wanted, node, group string)
 	made, err := remote.Ensure(ctx, provision.Spec{
 		ID: w.id, Kind: w.parameters.Kind, Group: group, OnlyGroup: w.parameters.Group,
 		Size: w.size, Limit: w.limit, Layout: w.parameters.Layout, Block: w.access.block,
-		Tags: w.tags(c.o.Driver, c.o.Cluster),
+		Tags: w.tags(c.o.Driver, c.o.Cluster), Source: w.source,
 	})
 	if err != nil {
 		return Place{}, fmt.Errorf("making volume %s on node %s: %w", w.id, node, err)

@@ -24,6 +24,8 @@ var (
 	// ErrNoVolume says that a volume is in no report of a live node and in no
 	// PersistentVolume: it does not exist.
 	ErrNoVolume = errors.New("no such volume")
+	// ErrNoSnapshot says that a snapshot is in no report.
+	ErrNoSnapshot = errors.New("no such snapshot")
 	// ErrNodeUnavailable says that a node is missing or cannot be reached now. Its
 	// volumes are not gone.
 	ErrNodeUnavailable = errors.New("node is not available")
@@ -34,6 +36,8 @@ var (
 
 	errInFlight   = errors.New("another call for this volume is under way")
 	errBadToken   = errors.New("starting token is not one that was given out")
+	errShown      = errors.New("volumes show the snapshot itself")
+	errLost       = errors.New("snapshot ran full and is lost")
 	errNotStaged  = errors.New("volume is not staged")
 	errOther      = errors.New("something else is mounted there")
 	errFileSystem = errors.New("wrong file system")
@@ -51,6 +55,9 @@ type Place struct {
 	Size  capacity.Bytes
 	// Proven says that a PersistentVolume names this node and this group.
 	Proven bool
+	// Snapshot is the handle of the snapshot that the volume shows, of which nothing is
+	// its own; or empty.
+	Snapshot string
 }
 
 // codeOf is the only place where an error of ours becomes a gRPC code.
@@ -75,6 +82,9 @@ var codeOf = rpc.Table{
 	{Err: provision.ErrUnmanaged, Code: codes.ResourceExhausted}, // on this node; there are others
 	{Err: lvm.ErrNoSpace, Code: codes.ResourceExhausted},
 	{Err: ErrNoVolume, Code: codes.NotFound},
+	{Err: ErrNoSnapshot, Code: codes.NotFound},
+	{Err: errShown, Code: codes.FailedPrecondition},
+	{Err: errLost, Code: codes.FailedPrecondition},
 	{Err: lvm.ErrVolumeNotFound, Code: codes.NotFound},
 	{Err: lvm.ErrGroupNotFound, Code: codes.FailedPrecondition}, // missing, not gone
 	{Err: lvm.ErrInUse, Code: codes.FailedPrecondition},

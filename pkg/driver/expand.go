@@ -28,6 +28,9 @@ func (c *Controller) ControllerExpandVolume(ctx context.Context, req *csi.Contro
 	if err != nil {
 		return nil, err
 	}
+	if place.Snapshot != "" {
+		return nil, fmt.Errorf("expanding volume %s to %s: %w: it shows snapshot %s itself", growth.ID, growth.Size, provision.ErrOutOfRange, place.Snapshot)
+	}
 	growth.Kind, growth.Group, growth.Proven = place.Kind, place.Group, place.Proven
 	size, err := c.grow(ctx, growth, place)
 	if errors.Is(err, lvm.ErrNoSpace) {

@@ -122,7 +122,15 @@ func (h *fakeHost) Signature(_ context.Context, device string) (string, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.count("blkid")
-	return h.contents[v.UUID], err
+	return h.content(v), err
+}
+
+// content returns what a volume holds; a snapshot what its origin does. h.mu is held.
+func (h *fakeHost) content(v lvm.Volume) string {
+	if v.Origin != "" {
+		v, _ = h.node.Host().Volume(context.Background(), v.Group, v.Origin)
+	}
+	return h.contents[v.UUID]
 }
 
 func (h *fakeHost) Format(ctx context.Context, device, fsType string, options ...string) error {
@@ -180,8 +188,8 @@ func (h *fakeHost) Mount(_ context.Context, device, target, fsType string, optio
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.count("mount")
-	if h.contents[v.UUID] != fsType {
-		return fmt.Errorf("mount: wrong fs type %s on %s, which holds %q", fsType, device, h.contents[v.UUID])
+	if have := h.content(v); have != fsType {
+		return fmt.Errorf("mount: wrong fs type %s on %s, which holds %q", fsType, device, have)
 	}
 	if err := h.add(target, &mount{device: device, file: devfile.File{FileSystem: file.Device, Dir: true}, options: options}); err != nil {
 		return err

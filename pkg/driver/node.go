@@ -107,6 +107,9 @@ type handed struct {
 	context volume.Context
 }
 
+// shows reports whether the volume has nothing of its own and shows a snapshot.
+func (h handed) shows() bool { return h.context.Snapshot != "" }
+
 // parseHanded reads what staging and publishing have in common.
 func parseHanded(id, what, path string, capability *csi.VolumeCapability, attributes map[string]string) (handed, error) {
 	h := handed{id: id, path: path}
@@ -117,10 +120,16 @@ func parseHanded(id, what, path string, capability *csi.VolumeCapability, attrib
 		return h, fmt.Errorf("%w volume %s: that is the handle of an inline volume, which no PersistentVolume can have", volume.ErrInvalid, id)
 	}
 	var err error
-	if h.access, err = parseAccess(capability); err != nil {
-		return h, err
-	}
 	h.context, err = volume.ParseContext(attributes)
+	parse := parseAccess
+	if h.shows() {
+		parse = parseSharedAccess
+	}
+	var badAccess error
+	if h.access, badAccess = parse(capability); badAccess != nil {
+		return h, badAccess
+	}
+	h.access.readOnly = h.access.readOnly || h.shows()
 	if err == nil && h.context.Kind != volume.LVM {
 		err = fmt.Errorf("%w volume %s: volumes of type %s are not served yet", volume.ErrInvalid, id, h.context.Kind)
 	}
@@ -142,6 +151,9 @@ func validPath(what, path string) error {
 // is given them; no volume is ever made here.
 func (n *Node) device(ctx context.Context, h handed) (path string, number uint64, err error) {
 	name := volume.NameOf(h.id)
+	if h.shows() {
+		name = volume.NameOf(h.context.Snapshot)
+	}
 	path = lvm.DevicePath(h.context.Group, name)
 	file, err := n.o.Files.Look(path)
 	for _, appear := range []func(ctx context.Context, group, name string) error{n.o.LVM.ActivateVolume, n.o.LVM.MakeDevices} {

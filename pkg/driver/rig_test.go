@@ -87,6 +87,18 @@ func (r reporting) Grow(ctx context.Context, g provision.Growth) (capacity.Bytes
 	return size, err
 }
 
+func (r reporting) Snapshot(ctx context.Context, spec provision.SnapshotSpec) (provision.Snapshot, error) {
+	made, err := r.RemoteNode.Snapshot(ctx, spec)
+	r.rig.report()
+	return made, err
+}
+
+func (r reporting) RemoveSnapshot(ctx context.Context, removal provision.SnapshotRemoval) error {
+	err := r.RemoteNode.RemoveSnapshot(ctx, removal)
+	r.rig.report()
+	return err
+}
+
 func newRig(t testing.TB, p parts, more ...func(*driver.ControllerOptions)) *rig {
 	t.Helper()
 	r := &rig{
@@ -102,7 +114,7 @@ func newRig(t testing.TB, p parts, more ...func(*driver.ControllerOptions)) *rig
 	}
 	r.report()
 	r.follow(r.serveNode())
-	options := driver.ControllerOptions{Directory: r.directory, Nodes: r.directory, Prefer: allocator.Binpack, Driver: volume.DefaultDriver, Cluster: "test"}
+	options := driver.ControllerOptions{Directory: r.directory, Nodes: r.directory, Snapshots: r.directory, Prefer: allocator.Binpack, Driver: volume.DefaultDriver, Cluster: "test"}
 	for _, change := range more {
 		change(&options)
 	}
@@ -183,14 +195,32 @@ func (r *rig) report() {
 			Name: group.Name, Total: int64(group.Size), Allocatable: int64(group.Size), Available: int64(group.Free), ExtentSize: int64(group.Extent),
 		}
 		for _, v := range group.Volumes {
-			id, _ := volume.IDFromTags(v.Tags)
-			reported.LogicalVolumes = append(reported.LogicalVolumes, v1alpha1.LogicalVolume{Name: v.Name, VGName: v.Group, Total: int64(v.Size), VolumeID: id})
+			reported.LogicalVolumes = append(reported.LogicalVolumes, describe(v))
 		}
 		nls.Status.NodeStorageInfo.VolumeGroups = append(nls.Status.NodeStorageInfo.VolumeGroups, reported)
 	}
 	if _, err := r.reports.CsiV1alpha1().NodeLocalStorages().UpdateStatus(context.Background(), nls, metav1.UpdateOptions{}); err != nil {
 		r.t.Error(err)
 	}
+}
+
+// describe says of a logical volume what an agent would.
+func describe(v lvm.Volume) v1alpha1.LogicalVolume {
+	described := v1alpha1.LogicalVolume{Name: v.Name, VGName: v.Group, Total: int64(v.Size), Deleted: v.HasTag(volume.DeletedTag)}
+	described.VolumeID, _ = volume.IDFromTags(v.Tags)
+	described.SnapshotID, _ = volume.SnapshotFromTags(v.Tags)
+	described.SourceVolumeID, _ = volume.SourceFromTags(v.Tags)
+	size, _ := volume.SourceSizeFromTags(v.Tags)
+	described.SourceSize = int64(size)
+	described.RestoreReadOnly = volume.SnapshotPolicyFromTags(v.Tags).ReadOnly
+	if at, ok := volume.CreatedFromTags(v.Tags); ok {
+		created := metav1.NewMicroTime(at)
+		described.CreatedAt = &created
+	}
+	if v.Invalid() {
+		described.Condition = v1alpha1.StorageFault
+	}
+	return described
 }
 
 // capability of a file system, or of a block device for "block".

@@ -35,12 +35,17 @@ func (n *Node) stage(ctx context.Context, h handed, device string, number uint64
 	if done, err := n.mounted(h.path, number); done || err != nil {
 		return err
 	}
-	if err := n.format(ctx, device, h.access.fsType, h.context.MkfsOptions); err != nil {
+	if err := n.prepare(ctx, h, device); err != nil {
 		return err
 	}
 	options := h.access.options
 	if h.access.readOnly && !slices.Contains(options, "ro") {
 		options = append(options, "ro")
+	}
+	if h.shows() && h.access.fsType == volume.XFS {
+		// The snapshot has the identity of its origin. Its log has nothing to recover:
+		// the file system was at rest when the snapshot was made.
+		options = append(options, "nouuid", "norecovery")
 	}
 	return n.o.Mounter.Mount(ctx, device, h.path, h.access.fsType, options)
 }
@@ -62,6 +67,23 @@ func (n *Node) format(ctx context.Context, device, fsType string, options []stri
 		return err
 	}
 	return n.o.Formatter.Format(ctx, device, fsType, options...)
+}
+
+// prepare has the file system on the device, and makes it there where it may.
+func (n *Node) prepare(ctx context.Context, h handed, device string) error {
+	if h.shows() {
+		return n.holds(ctx, device, h.access.fsType)
+	}
+	return n.format(ctx, device, h.access.fsType, h.context.MkfsOptions)
+}
+
+// holds wants that file system on a device, and leaves the device as it is.
+func (n *Node) holds(ctx context.Context, device, fsType string) error {
+	have, err := n.o.Formatter.Signature(ctx, device)
+	if err == nil && have != fsType {
+		err = fmt.Errorf("%w: %s holds %q, not %s", errFileSystem, device, have, fsType)
+	}
+	return err
 }
 
 // NodeUnstageVolume implements csi.NodeServer.

@@ -47,7 +47,9 @@ type CreateSnapshot struct {
 	// Size is the space for what is overwritten in the origin. LVM rounds it up to
 	// whole extents, and gives no more than SnapshotSpace.
 	Size capacity.Bytes
-	Tags []string
+	// ReadOnly has the kernel refuse to write to it, whoever tries.
+	ReadOnly bool
+	Tags     []string
 }
 
 // CreateSnapshot makes a snapshot in one process. A file system that is mounted is
@@ -59,6 +61,9 @@ func (h *Host) CreateSnapshot(ctx context.Context, c CreateSnapshot) error {
 		return fmt.Errorf("creating snapshot \"%s/%s\": %w", c.Group, c.Name, err)
 	}
 	args := []string{"lvcreate", "--yes", "--snapshot", "--chunksize", fmt.Sprintf("%db", snapshotChunk), "--name", c.Name, "--size", size}
+	if c.ReadOnly {
+		args = append(args, "--permission", "r")
+	}
 	for _, tag := range c.Tags {
 		args = append(args, "--addtag", tag)
 	}

@@ -151,8 +151,8 @@ func TestWhatASnapshotIsRefusedFor(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := node(t)
-			size := capacity.Bytes(8 * mib)
-			if test.want == lvm.ErrNoSpace { //nolint:errorlint // it is a name
+			size := 8 * mib
+			if test.want == lvm.ErrNoSpace {
 				size = 56 * mib
 			}
 			mustEnsure(t, n, spec(sized(size, 0)))

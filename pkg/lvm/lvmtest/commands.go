@@ -24,7 +24,7 @@ var commands = map[string]command{
 		run:    (*Fake).fullreport,
 	},
 	"lvcreate": {
-		valued: []string{"--wipesignatures", "--zero", "--name", "--size", "--type", "--stripes", "--addtag", "--chunksize"},
+		valued: []string{"--wipesignatures", "--zero", "--name", "--size", "--type", "--stripes", "--addtag", "--chunksize", "--permission"},
 		plain:  []string{"--yes", "--snapshot"}, atLeast: 1,
 		run: (*Fake).lvcreate,
 	},

@@ -21,6 +21,8 @@ type Subject struct {
 	Open func(t *testing.T, name string) (closeVolume func())
 	// Overwrite writes so many bytes to the beginning of a volume of the group.
 	Overwrite func(t *testing.T, name string, size capacity.Bytes)
+	// Write tries to write to a volume. It is nil where nothing can be written.
+	Write func(t *testing.T, name string) error
 }
 
 const mib = capacity.MiB
@@ -50,6 +52,7 @@ func Examine(t *testing.T, fresh func(t *testing.T, size capacity.Bytes) Subject
 		"a snapshot that ran full is lost and no other":                      fullSnapshot,
 		"a snapshot of ours is removed and nothing else":                     removeSnapshot,
 		"what carries a tag and has no snapshots is removed at once":         removeUnused,
+		"a snapshot that only shows grows and is not written to":             readOnlySnapshot,
 		"a volume grows and never shrinks":                                   extend,
 		"a volume that cannot grow stays as it is":                           extendTooFar,
 		"a volume with snapshots grows only while it is not active":          extendOrigin,

@@ -159,3 +159,23 @@ func removeUnused(t *testing.T, s *subject) {
 	_, err = s.host.RemoveUnused(ctx, s.Group)
 	wantError(t, err, lvm.ErrInvalid)
 }
+
+func readOnlySnapshot(t *testing.T, s *subject) {
+	s.create(t, "data", 16*mib)
+	noError(t, s.host.CreateSnapshot(t.Context(), lvm.CreateSnapshot{Group: s.Group, Origin: "data", Name: "snap", Size: 4 * mib, ReadOnly: true}))
+	s.Overwrite(t, "data", 2*mib) // its origin is written to as before
+	closeSnapshot := s.Open(t, "snap")
+	noError(t, s.host.ExtendVolume(t.Context(), s.Group, "snap", 8*mib))
+	closeSnapshot()
+	snap, data := s.volume(t, "snap"), s.volume(t, "data")
+	if !snap.ReadOnly || snap.Invalid() || snap.Size != 8*mib {
+		t.Errorf("the snapshot is reported as %+v", snap)
+	}
+	if data.ReadOnly {
+		t.Errorf("the origin is reported as %+v", data)
+	}
+	if s.Write != nil && s.Write(t, "snap") == nil {
+		t.Error("the snapshot was written to")
+	}
+	noError(t, s.host.RemoveSnapshot(t.Context(), s.Group, "snap"))
+}

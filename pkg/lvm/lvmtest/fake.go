@@ -71,6 +71,7 @@ type logical struct {
 	shows      int64 // of a snapshot: the extents of its origin when it was made
 	filled     int64 // of a snapshot: bytes of its space that are taken
 	invalid    bool  // of a snapshot: its space ran full
+	readOnly   bool
 	tags       []string
 	stripes    int
 	segments   []segment

@@ -153,6 +153,9 @@ func (v *logical) attr(g *group) string {
 	case "public,origin,thickorigin":
 		attr[0], attr[6] = 'o', 's'
 	}
+	if v.readOnly {
+		attr[1] = 'r'
+	}
 	if v.invalid {
 		attr[4] = 'I'
 	}

@@ -74,8 +74,17 @@ func realGroupOf(t *testing.T, each capacity.Bytes, disks ...string) *lvm.Host {
 func TestRealLVMPassesTheExamination(t *testing.T) {
 	Examine(t, func(t *testing.T, size capacity.Bytes) Subject {
 		realGroupOf(t, size/2, disks(t, 2)...)
-		return Subject{Runner: hostexec.OnHost("/"), Group: realGroup, Open: openDevice, Overwrite: overwriteDevice}
+		return Subject{Runner: hostexec.OnHost("/"), Group: realGroup, Open: openDevice, Overwrite: overwriteDevice, Write: writeDevice}
 	})
+}
+
+func writeDevice(_ *testing.T, name string) error {
+	file, err := os.OpenFile(lvm.DevicePath(realGroup, name), os.O_WRONLY|os.O_SYNC, 0)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(make([]byte, 4096))
+	return errors.Join(err, file.Close())
 }
 
 func overwriteDevice(t *testing.T, name string, size capacity.Bytes) {

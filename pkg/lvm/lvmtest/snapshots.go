@@ -77,6 +77,7 @@ func (f *Fake) snapshot(l line) (string, *failure) {
 	v := &logical{
 		name: l.last("--name"), tags: withTags(nil, l.all("--addtag")), stripes: 1,
 		origin: origin.name, shows: origin.extents(), filled: int64(snapshotHeader),
+		readOnly: l.last("--permission") == "r",
 	}
 	size, problem := extentsOf(l.last("--size"), 1)
 	if problem != nil {

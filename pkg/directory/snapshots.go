@@ -1,0 +1,155 @@
+package directory
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/open-local/open-local/apis/storage/v1alpha1"
+	"github.com/open-local/open-local/pkg/capacity"
+	"github.com/open-local/open-local/pkg/driver"
+	"github.com/open-local/open-local/pkg/volume"
+)
+
+// Indexes by snapshot handle: of reports, and of the PersistentVolumes that show a
+// snapshot itself.
+const (
+	bySnapshot = "snapshot"
+	byShown    = "shown"
+)
+
+func snapshotsOf(obj any) ([]string, error) {
+	nls, ok := obj.(*v1alpha1.NodeLocalStorage)
+	if !ok {
+		return nil, nil
+	}
+	return slices.Collect(maps.Keys(snapshotsIn(nls))), nil
+}
+
+func shownBy(obj any) ([]string, error) {
+	pv, ok := obj.(*corev1.PersistentVolume)
+	if !ok || pv.Spec.CSI == nil {
+		return nil, nil
+	}
+	context, err := volume.ParseContext(pv.Spec.CSI.VolumeAttributes)
+	if err != nil || context.Snapshot == "" {
+		return nil, nil //nolint:nilerr // one that cannot be read shows nothing
+	}
+	return []string{context.Snapshot}, nil
+}
+
+// FindSnapshot returns where a snapshot is: what reports show, else what was just made
+// here. One that neither names is driver.ErrNoSnapshot. ShownBy is told in any case.
+func (d *Directory) FindSnapshot(id string) (driver.SnapshotPlace, error) {
+	var place driver.SnapshotPlace
+	objs, _ := d.reports.GetIndexer().ByIndex(bySnapshot, id)
+	reported := len(objs) > 0
+	for _, obj := range objs {
+		if nls, ok := obj.(*v1alpha1.NodeLocalStorage); ok {
+			place = snapshotsIn(nls)[id]
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	made, isMade := d.snapshots[id]
+	switch {
+	case reported:
+		delete(d.snapshots, id)
+	case isMade:
+		place = made
+	}
+	place.ShownBy = d.shown(id)
+	if !reported && !isMade {
+		return place, fmt.Errorf("snapshot %s: %w", id, driver.ErrNoSnapshot)
+	}
+	return place, nil
+}
+
+// shown names the PersistentVolumes that show the snapshot, ordered.
+func (d *Directory) shown(id string) []string {
+	var names []string
+	objs, _ := d.volumes.GetIndexer().ByIndex(byShown, id)
+	for _, obj := range objs {
+		if pv, ok := obj.(*corev1.PersistentVolume); ok {
+			names = append(names, pv.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// RememberSnapshot says that the snapshot was made.
+func (d *Directory) RememberSnapshot(id string, place driver.SnapshotPlace) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.snapshots[id] = place
+	delete(d.goneSnapshots, id)
+}
+
+// ForgetSnapshot says that the snapshot was removed.
+func (d *Directory) ForgetSnapshot(id string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.snapshots, id)
+	d.goneSnapshots[id] = true
+}
+
+// Snapshots returns all snapshots, by their handles.
+func (d *Directory) Snapshots() map[string]driver.SnapshotPlace {
+	reported := map[string]driver.SnapshotPlace{}
+	for _, obj := range d.reports.GetStore().List() {
+		if nls, ok := obj.(*v1alpha1.NodeLocalStorage); ok {
+			maps.Copy(reported, snapshotsIn(nls))
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	all := maps.Clone(d.snapshots)
+	maps.Copy(all, reported)
+	for id := range d.goneSnapshots {
+		if _, there := all[id]; !there {
+			delete(d.goneSnapshots, id) // the reports know it by now
+		}
+		delete(all, id)
+	}
+	return all
+}
+
+// snapshotsIn returns the snapshots of ours in a report, by their handles.
+func snapshotsIn(nls *v1alpha1.NodeLocalStorage) map[string]driver.SnapshotPlace {
+	places := map[string]driver.SnapshotPlace{}
+	for _, group := range nls.Status.NodeStorageInfo.VolumeGroups {
+		for _, v := range group.LogicalVolumes {
+			if v.SnapshotID == "" {
+				continue
+			}
+			place := driver.SnapshotPlace{
+				Node: nls.Name, Kind: volume.LVM, Group: group.Name, Volume: v.SourceVolumeID, Size: capacity.Bytes(v.SourceSize),
+				Space: capacity.Bytes(v.Total), ReadOnly: v.RestoreReadOnly, Lost: v.Condition == v1alpha1.StorageFault,
+			}
+			if v.CreatedAt != nil {
+				place.Created = v.CreatedAt.Time
+			}
+			places[v.SnapshotID] = place
+		}
+	}
+	return places
+}
+
+// lessSnapshots takes from what the node has to give the snapshots that were made since
+// it reported. d.mu is held.
+func (d *Directory) lessSnapshots(node *capacity.Node, nls *v1alpha1.NodeLocalStorage) {
+	there := snapshotsIn(nls)
+	for id, place := range d.snapshots {
+		if place.Node != nls.Name {
+			continue
+		}
+		if _, reported := there[id]; reported {
+			delete(d.snapshots, id)
+		} else if group := node.Group(place.Group); group != nil {
+			group.Free = max(0, group.Free-place.Space.Extents(group.Extent))
+		}
+	}
+}
