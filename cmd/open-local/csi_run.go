@@ -26,6 +26,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/open-local/open-local/pkg/allocator"
+	"github.com/open-local/open-local/pkg/blockcopy"
 	"github.com/open-local/open-local/pkg/client/clientset/versioned"
 	"github.com/open-local/open-local/pkg/devfile"
 	"github.com/open-local/open-local/pkg/directory"
@@ -122,7 +123,10 @@ func (r *csiRun) addNode(ctx context.Context) error {
 	host, root := lvm.New(runner), devfile.Root(r.o.hostRoot)
 	mounter := mounts.New(runner, r.o.hostRoot)
 	standing := provision.NewStanding()
-	logical := &provision.Logical{Host: host, Devices: root, Managed: own, Prefer: prefer, Clock: clock.RealClock{}, Standing: standing}
+	logical := &provision.Logical{
+		Host: host, Devices: root, Managed: own, Prefer: prefer, Clock: clock.RealClock{}, Standing: standing,
+		Copier: blockcopy.New(r.o.hostRoot), FileSystems: mounter, Scratch: filepath.Join(r.o.kubeletDir, "plugins", r.o.driver, "copies"),
+	}
 	volumes := provision.New(ctx, logical)
 	r.closers = append(r.closers, func() error { volumes.Close(); return nil })
 	keeper := iolimit.NewKeeper(iolimit.Root(filepath.Join(r.o.hostRoot, "sys/fs/cgroup")), root, standing)

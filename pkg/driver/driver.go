@@ -88,6 +88,7 @@ var codeOf = rpc.Table{
 	{Err: lvm.ErrVolumeNotFound, Code: codes.NotFound},
 	{Err: lvm.ErrGroupNotFound, Code: codes.FailedPrecondition}, // missing, not gone
 	{Err: lvm.ErrInUse, Code: codes.FailedPrecondition},
+	{Err: provision.ErrLost, Code: codes.FailedPrecondition},
 	{Err: lvm.ErrNotOurs, Code: codes.FailedPrecondition},
 	{Err: lvm.ErrProtected, Code: codes.FailedPrecondition},
 	{Err: lvm.ErrPartial, Code: codes.FailedPrecondition},

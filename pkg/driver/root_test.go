@@ -19,6 +19,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/open-local/open-local/pkg/allocator"
+	"github.com/open-local/open-local/pkg/blockcopy"
 	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/devfile"
 	"github.com/open-local/open-local/pkg/driver"
@@ -104,6 +105,7 @@ func (b *realBed) process(t *testing.T) *provision.Provisioner {
 	logical := &provision.Logical{
 		Standing: standing,
 		Host:     b.host, Devices: devfile.Root("/"), Managed: provisiontest.Managed{realGroup: b.group}, Prefer: allocator.Binpack, Clock: clock.RealClock{},
+		Copier: blockcopy.New("/"), FileSystems: mounts.New(b.counter, "/"), Scratch: "/dev/shm/copies",
 	}
 	if err := logical.Recall(t.Context()); err != nil {
 		t.Fatal(err)

@@ -39,6 +39,7 @@ var failures = []struct {
 	{lvm.ErrGroupNotFound, "group-not-found", codes.FailedPrecondition},
 	{lvm.ErrHasSnapshots, "has-snapshots", codes.FailedPrecondition},
 	{lvm.ErrInUse, "in-use", codes.FailedPrecondition},
+	{provision.ErrLost, "lost", codes.FailedPrecondition},
 	{lvm.ErrNotOurs, "not-ours", codes.FailedPrecondition},
 	{lvm.ErrProtected, "protected", codes.FailedPrecondition},
 	{lvm.ErrPartial, "partial", codes.FailedPrecondition},

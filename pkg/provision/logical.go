@@ -68,8 +68,13 @@ type Logical struct {
 	Devices devices
 	Managed managed
 	// Prefer says which group is better where nobody else decided.
-	Prefer allocator.Preference
-	Clock  clock.PassiveClock
+	Prefer      allocator.Preference
+	Clock       clock.PassiveClock
+	Copier      copier
+	FileSystems fileSystems
+	// Scratch is a directory of the host below which file systems of new copies are
+	// mounted for a moment.
+	Scratch string
 	// Standing is told of every volume that is seen, made or removed; nil for nobody.
 	Standing *Standing
 
@@ -81,6 +86,7 @@ type Logical struct {
 	inlines    inlines    // filled by recall and ensure
 	tombstones tombstones // filled by recall and remove
 	watched    watched    // filled by recall and takeSnapshot
+	copies     turns
 }
 
 // Recall looks once at what stands. A process that died in the middle of its work,
@@ -134,6 +140,13 @@ func (l *Logical) ensure(ctx context.Context, spec Spec) (Volume, finish, error)
 	} else if found {
 		return l.accept(spec, have)
 	}
+	var from source
+	var report lvm.Report
+	if spec.Source.Given() {
+		if spec, from, report, err = l.fit(ctx, spec); err != nil {
+			return Volume{}, nil, err
+		}
+	}
 	if most, decided := managed[spec.Group]; decided && spec.Size > most {
 		return Volume{}, nil, fmt.Errorf("volume %s: %s wanted, volume group %s has %s for volumes in all: %w", spec.ID, spec.Size, spec.Group, most, lvm.ErrNoSpace)
 	}
@@ -143,6 +156,9 @@ func (l *Logical) ensure(ctx context.Context, spec Spec) (Volume, finish, error)
 	}
 	group, err := l.choose(ctx, spec, managed)
 	if err != nil {
+		return Volume{}, nil, err
+	}
+	if err := l.checkRoom(spec, group, from, report); err != nil {
 		return Volume{}, nil, err
 	}
 	return l.create(ctx, spec, group)
@@ -185,6 +201,8 @@ func (l *Logical) accept(spec Spec, have lvm.Volume) (Volume, finish, error) {
 		return Volume{}, nil, fmt.Errorf("volume %s: logical volume %s is there and not tagged as of the same pod: %w", spec.ID, path, ErrConflict)
 	case slices.Contains(have.Tags, volume.DeletedTag):
 		return Volume{}, nil, fmt.Errorf("volume %s: logical volume %s is deleted and stays for its snapshots: %w", spec.ID, path, ErrConflict)
+	case !spec.Source.sameSource(have.Tags):
+		return Volume{}, nil, fmt.Errorf("volume %s: logical volume %s is there and not a copy of %+v: %w", spec.ID, path, spec.Source, ErrConflict)
 	case spec.OnlyGroup != "" && have.Group != spec.OnlyGroup:
 		return Volume{}, nil, fmt.Errorf("volume %s: it lies in volume group %s and only %s will do: %w", spec.ID, have.Group, spec.OnlyGroup, ErrConflict)
 	case have.Size < spec.Size, spec.Limit > 0 && have.Size > spec.Limit:
@@ -194,10 +212,18 @@ func (l *Logical) accept(spec Spec, have lvm.Volume) (Volume, finish, error) {
 	l.inlines.intend(spec, have.Group)
 	l.Standing.remember(have)
 	vol := Volume{ID: spec.ID, Group: have.Group, Size: have.Size}
-	if slices.Contains(have.Tags, zeroingTag) {
-		return vol, l.zero(have.Group, have.Name), nil
+	return vol, l.unfinished(spec, vol, have.Tags), nil
+}
+
+// unfinished returns what a volume with these tags still wants done, or nil.
+func (l *Logical) unfinished(spec Spec, vol Volume, tags []string) finish {
+	switch {
+	case slices.Contains(tags, volume.CopyingTag):
+		return l.copy(spec, vol)
+	case slices.Contains(tags, zeroingTag):
+		return l.zero(vol.Group, volume.NameOf(vol.ID))
 	}
-	return vol, nil, nil
+	return nil
 }
 
 func limitString(limit capacity.Bytes) string {
@@ -268,7 +294,10 @@ func (l *Logical) create(ctx context.Context, spec Spec, group string) (Volume, 
 	}
 	name := volume.NameOf(spec.ID)
 	tags := append([]string{volume.IDTag(spec.ID)}, spec.Tags...)
-	if spec.Block {
+	switch {
+	case spec.Source.Given():
+		tags = append(tags, spec.Source.copyTags()...)
+	case spec.Block:
 		tags = append(tags, zeroingTag)
 	}
 	l.inlines.intend(spec, group)
@@ -291,10 +320,7 @@ func (l *Logical) create(ctx context.Context, spec Spec, group string) (Volume, 
 	}
 	klog.FromContext(ctx).Info("Created logical volume", "volume", spec.ID, "group", group, "name", name, "bytes", int64(size))
 	vol := Volume{ID: spec.ID, Group: group, Size: size}
-	if spec.Block {
-		return vol, l.zero(group, name), nil
-	}
-	return vol, nil, nil
+	return vol, l.unfinished(spec, vol, tags), nil
 }
 
 // sizeOf measures a volume by its device file. LVM is asked only where udev is slow
@@ -319,8 +345,9 @@ func layoutOf(layout capacity.Layout) (lvm.Layout, error) {
 // zero returns the work of wiping what former tenants left on a volume that
 // carries zeroingTag, and of taking the tag off.
 func (l *Logical) zero(group, name string) finish {
-	return func(ctx context.Context) error {
+	return func(ctx context.Context, say say) error {
 		log := klog.FromContext(ctx).WithValues("group", group, "name", name)
+		say(func() string { return "filling it with zeros" })
 		if err := l.reach(ctx, group, name); err != nil {
 			return fmt.Errorf("zeroing block volume %s/%s: %w", group, name, err)
 		}

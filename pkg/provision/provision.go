@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"k8s.io/klog/v2"
 
@@ -67,8 +69,10 @@ func (s Spec) validate() error {
 	switch {
 	case volume.IsInline(s.ID) != forPod:
 		return fmt.Errorf("%w volume %s: the handle of an inline volume goes with the pod that it is for", volume.ErrInvalid, s.ID)
-	case s.Source.Given():
-		return fmt.Errorf("%w volume %s: copies are not served yet", volume.ErrInvalid, s.ID)
+	case s.Source.Snapshot != "" && s.Source.Volume != "":
+		return fmt.Errorf("%w volume %s: it cannot be a copy of snapshot %s and of volume %s", volume.ErrInvalid, s.ID, s.Source.Snapshot, s.Source.Volume)
+	case s.Source.Given() && forPod, s.Source.Volume == s.ID:
+		return fmt.Errorf("%w volume %s: an inline volume cannot be a copy, and none of itself", volume.ErrInvalid, s.ID)
 	case s.Size < 0, s.Limit < 0:
 		return fmt.Errorf("%w size of volume %s: it is below zero", volume.ErrInvalid, s.ID)
 	case s.Limit > 0 && s.Size > s.Limit:
@@ -124,7 +128,7 @@ type snapshotter interface {
 	removeSnapshot(ctx context.Context, r SnapshotRemoval) error
 }
 
-type finish func(ctx context.Context) error
+type finish func(ctx context.Context, say say) error
 
 // Provisioner makes and removes the volumes of one node.
 type Provisioner struct {
@@ -141,8 +145,21 @@ type Provisioner struct {
 
 // job is what is under way for one volume.
 type job struct {
+	id     string
 	ctx    context.Context //nolint:containedctx // that of the work which outlives the call
 	cancel context.CancelFunc
+	status atomic.Pointer[func() string] // what it is at
+}
+
+// say sets what the job tells others that it is at.
+func (j *job) say(status func() string) { j.status.Store(&status) }
+
+// busy is the error of a call that meets the job.
+func (j *job) busy() error {
+	if status := j.status.Load(); status != nil {
+		return fmt.Errorf("volume %s: %w: %s", j.id, ErrBusy, (*status)())
+	}
+	return fmt.Errorf("volume %s: %w", j.id, ErrBusy)
 }
 
 // New returns a Provisioner that logs through the logger of ctx. It works until
@@ -169,9 +186,11 @@ func (p *Provisioner) Close() {
 // calling it with another size is ErrConflict. While one call is under way,
 // another for the same volume is ErrBusy.
 //
-// A block volume is zeroed. When ctx ends first, that goes on without the caller:
-// calls are ErrBusy until it has ended, and the next one finds the volume ready.
-// If the process ends first, the next call zeroes again from the start.
+// A block volume is zeroed, and a volume with a source is made a copy of it. Where that
+// takes longer than the caller waits, it goes on without: calls are ErrBusy until it
+// has ended, and say how far it is, and the next one finds the volume ready. A caller
+// with a deadline is told so shortly before, while it can still hear it. If the
+// process ends first, the next call begins again from the start.
 func (p *Provisioner) Ensure(ctx context.Context, spec Spec) (Volume, error) {
 	kind, err := p.kind(spec.Kind)
 	if err != nil {
@@ -191,21 +210,38 @@ func (p *Provisioner) Ensure(ctx context.Context, spec Spec) (Volume, error) {
 	}
 	done := make(chan error, 1)
 	p.work.Go(func() {
-		err := rest(job.ctx)
+		err := rest(job.ctx, job.say)
 		p.end(spec.ID, job)
 		done <- err
 	})
+	waiting, cancel := leaving(ctx)
+	defer cancel()
 	select {
 	case err := <-done:
 		return vol, err
-	case <-ctx.Done():
-		return Volume{}, fmt.Errorf("waiting for volume %s to be ready: %w", spec.ID, context.Cause(ctx))
+	case <-waiting.Done():
 	}
+	if ctx.Err() == nil {
+		return Volume{}, job.busy()
+	}
+	return Volume{}, fmt.Errorf("waiting for volume %s to be ready: %w", spec.ID, context.Cause(ctx))
+}
+
+// farewell is how long before its deadline a caller is answered.
+const farewell = time.Second
+
+// leaving returns a context that ends early enough before ctx for an answer to arrive.
+func leaving(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithDeadline(ctx, deadline.Add(-farewell))
 }
 
 // Remove makes the volume not exist. One that is gone already is a success. A
 // group that is missing is lvm.ErrGroupNotFound, because it may come back with the
-// volume in it. Zeroing that is still under way is given up, and Remove is ErrBusy
+// volume in it. Zeroing or copying that is still under way is given up, and Remove is ErrBusy
 // until it has ended.
 func (p *Provisioner) Remove(ctx context.Context, r Removal) error {
 	kind, err := p.kind(r.Kind)
@@ -238,11 +274,11 @@ func (p *Provisioner) kind(name volume.Kind) (kind, error) {
 func (p *Provisioner) begin(id string) (*job, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, taken := p.jobs[id]; taken {
-		return nil, fmt.Errorf("volume %s: %w", id, ErrBusy)
+	if other, taken := p.jobs[id]; taken {
+		return nil, other.busy()
 	}
 	ctx, cancel := context.WithCancel(p.stop)
-	p.jobs[id] = &job{ctx, cancel}
+	p.jobs[id] = &job{id: id, ctx: ctx, cancel: cancel}
 	return p.jobs[id], nil
 }
 

@@ -18,6 +18,9 @@ func (l *Logical) remove(ctx context.Context, r Removal) error {
 	if err := volume.ValidGroup(r.Group); err != nil {
 		return fmt.Errorf("%w removal of volume %s: %w", volume.ErrInvalid, r.ID, err)
 	}
+	if err := l.endCopy(ctx, r.ID); err != nil {
+		return err
+	}
 	err := l.removeOrBury(ctx, r.Group, r.ID, volume.IDTag(r.ID))
 	switch {
 	case errors.Is(err, lvm.ErrNotOurs) && r.Proven:

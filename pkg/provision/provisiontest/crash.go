@@ -128,11 +128,16 @@ func (n *Node) Use(k *Killer) {
 		}
 		return zeroing(ctx, path)
 	}
+	n.Devices.Copying = func(context.Context, string, string) error { return k.Pass("copying") }
+	n.Devices.Renewing = func(context.Context, string) error { return k.Pass("renewing") }
 }
 
 // mortal is the fake, each process of which is a chance to die.
 func (n *Node) mortal() hostexec.Runner {
 	return hostexec.RunnerFunc(func(ctx context.Context, name string, args ...string) ([]byte, error) {
+		if n.dead.Load() {
+			return nil, ErrKilled
+		}
 		if n.killer == nil || len(args) == 0 {
 			return n.Run(ctx, name, args...)
 		}
@@ -182,4 +187,10 @@ func (n *Node) created(stood []string) error {
 		}
 	}
 	return died
+}
+
+// Kill ends the process of n for good: whatever it still does fails. Restart begins
+// another.
+func (n *Node) Kill() {
+	n.dead.Store(true)
 }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"k8s.io/utils/clock"
@@ -32,6 +33,7 @@ type Node struct {
 
 	t      testing.TB
 	killer *Killer // nil where nobody dies
+	dead   atomic.Bool
 }
 
 // New returns a node with managed groups of the given sizes.
@@ -43,7 +45,9 @@ func New(t testing.TB, groups map[string]capacity.Bytes) *Node {
 		n.Groups[name] = size
 	}
 	n.Counter = hostexec.NewCounter(n.mortal())
-	n.Devices = &Devices{fake: n.Fake, zeroed: map[string]bool{}}
+	n.Devices = &Devices{
+		fake: n.Fake, zeroed: map[string]bool{}, content: map[string]string{}, renewed: map[string]Renewal{}, mounted: map[string]func(){},
+	}
 	n.Restart()
 	t.Cleanup(func() { n.Close() })
 	return n
@@ -54,10 +58,12 @@ func (n *Node) Restart() {
 	if n.Provisioner != nil {
 		n.Close()
 	}
+	n.dead.Store(false)
 	n.Standing = provision.NewStanding()
 	logical := &provision.Logical{
 		Standing: n.Standing,
 		Host:     lvm.New(n.Counter), Devices: n.Devices, Managed: n.Groups, Prefer: allocator.Binpack, Clock: clock.RealClock{},
+		Copier: n.Devices, FileSystems: n.Devices, Scratch: "/scratch",
 	}
 	if err := logical.Recall(n.t.Context()); err != nil {
 		n.t.Fatal(err)
@@ -107,10 +113,17 @@ func (m Managed) Managed() (map[string]capacity.Bytes, error) {
 type Devices struct {
 	// Zeroing, when set, is called while a device is being zeroed.
 	Zeroing func(ctx context.Context, path string) error
+	// Copying, when set, is called in the middle of a copy, and Renewing while the file
+	// system of one is made its own.
+	Copying  func(ctx context.Context, source, target string) error
+	Renewing func(ctx context.Context, device string) error
 
-	fake   *lvmtest.Fake
-	mu     sync.Mutex // guards zeroed
-	zeroed map[string]bool
+	fake    *lvmtest.Fake
+	mu      sync.Mutex // guards what follows
+	zeroed  map[string]bool
+	content map[string]string  // by UUID of the volume
+	renewed map[string]Renewal // by UUID of the volume
+	mounted map[string]func()  // what unmounts, by directory
 }
 
 // volume returns the volume whose device file is at path.
