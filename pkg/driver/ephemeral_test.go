@@ -18,7 +18,6 @@ import (
 	"github.com/open-local/open-local/pkg/driver"
 	"github.com/open-local/open-local/pkg/lvm"
 	"github.com/open-local/open-local/pkg/provision"
-	"github.com/open-local/open-local/pkg/provision/provisiontest"
 	"github.com/open-local/open-local/pkg/volume"
 )
 
@@ -301,47 +300,6 @@ func TestAnInlineVolumeThatCannotGoNowDoesNotKeepItsPod(t *testing.T) {
 	}
 }
 
-func TestInlineCallsMayDieAnywhere(t *testing.T) {
-	for name, test := range map[string]struct {
-		repeat func(ctx testing.TB, n *driver.Node, own scratch) error // after the death of publish
-		left   int
-	}{
-		"publish, repeated":         {repeat: publishing, left: 1},
-		"publish, then unpublished": {repeat: unpublishing},
-	} {
-		t.Run(name, func(t *testing.T) {
-			points := provisiontest.Everywhere(t, func(t *testing.T, k *provisiontest.Killer) {
-				mortally(t, k, nil, publishing, func(host *fakeHost, own scratch) {
-					if err := test.repeat(t, host.process(), own); err != nil {
-						t.Error(err)
-					}
-					if len(host.node.Volumes()) != test.left || len(host.mounted) != test.left {
-						t.Errorf("volumes %v, mounts %v; want %d of each", host.node.Volumes(), host.mounted, test.left)
-					}
-					if err := unpublishing(t, host.process(), own); err != nil {
-						t.Error(err)
-					}
-				})
-			})
-			if points != 8 {
-				t.Errorf("%d points to die at, want 8", points)
-			}
-		})
-	}
-	t.Run("unpublish, repeated", func(t *testing.T) {
-		points := provisiontest.Everywhere(t, func(t *testing.T, k *provisiontest.Killer) {
-			mortally(t, k, publishing, unpublishing, func(host *fakeHost, own scratch) {
-				if err := unpublishing(t, host.process(), own); err != nil {
-					t.Error(err)
-				}
-			})
-		})
-		if points != 7 {
-			t.Errorf("%d points to die at, want 7", points)
-		}
-	})
-}
-
 func publishing(t testing.TB, n *driver.Node, own scratch) error {
 	_, err := n.NodePublishVolume(t.Context(), own.publish(t, "ext4", asking("pool").attributes))
 	return err
@@ -350,33 +308,4 @@ func publishing(t testing.TB, n *driver.Node, own scratch) error {
 func unpublishing(t testing.TB, n *driver.Node, own scratch) error {
 	_, err := n.NodeUnpublishVolume(t.Context(), own.unpublish())
 	return err
-}
-
-// mortally does one thing on a node whose process k may kill, and then another with the
-// process that follows. After that nothing may be left.
-func mortally(t *testing.T, k *provisiontest.Killer, prepare, step func(testing.TB, *driver.Node, scratch) error, then func(*fakeHost, scratch)) {
-	t.Helper()
-	host, _ := newFakeHost(t, map[string]capacity.Bytes{"pool": 1024 * mib})
-	host.killer = k
-	host.node.Use(k)
-	own := scratchOf(host.kubelet, "web-0", podUID)
-	if prepare != nil {
-		if err := prepare(t, host.process(), own); err != nil {
-			t.Fatal(err)
-		}
-	}
-	k.Aim()
-	err := step(t, host.process(), own)
-	if died := k.Struck() != ""; errors.Is(err, provisiontest.ErrKilled) != died {
-		t.Errorf("died %q, and the call says %v", k.Struck(), err)
-	}
-	k.Revive()
-	host.node.Restart()
-	then(host, own)
-	if left := host.node.Volumes(); len(left) > 0 || len(host.mounted) > 0 {
-		t.Errorf("after death %q: volumes %v, mounts %v are left", k.Struck(), left, host.mounted)
-	}
-	if _, err := os.Lstat(own.target()); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("after death %q: the target path is left: %v", k.Struck(), err)
-	}
 }

@@ -30,11 +30,15 @@ func (h *fakeHost) Grow(_ context.Context, device, target, fsType string) error 
 	if m == nil || m.device != device || h.contents[v.UUID] != fsType {
 		return fmt.Errorf("the %s of %s is not mounted at %s", fsType, device, target)
 	}
-	if h.filled[v.UUID] != v.Size {
-		h.count("grow " + fsType)
-		h.filled[v.UUID] = v.Size
+	if h.filled[v.UUID] == v.Size {
+		return nil
 	}
-	return nil
+	if err := h.killer.Pass("before the file system grows"); err != nil {
+		return err
+	}
+	h.count("grow " + fsType)
+	h.filled[v.UUID] = v.Size
+	return h.killer.Pass("after the file system grew")
 }
 
 // IsMounted tells of the mount of a file system.

@@ -2,6 +2,7 @@ package driver_test
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"net"
 	"os"
@@ -30,6 +31,7 @@ import (
 	"github.com/open-local/open-local/pkg/lvm"
 	"github.com/open-local/open-local/pkg/nodeapi"
 	"github.com/open-local/open-local/pkg/provision"
+	"github.com/open-local/open-local/pkg/provision/provisiontest"
 	"github.com/open-local/open-local/pkg/tlsfiles"
 	"github.com/open-local/open-local/pkg/tlsfiles/tlstest"
 	"github.com/open-local/open-local/pkg/volume"
@@ -199,7 +201,7 @@ func (r *rig) report() {
 		}
 		nls.Status.NodeStorageInfo.VolumeGroups = append(nls.Status.NodeStorageInfo.VolumeGroups, reported)
 	}
-	if _, err := r.reports.CsiV1alpha1().NodeLocalStorages().UpdateStatus(context.Background(), nls, metav1.UpdateOptions{}); err != nil {
+	if _, err := r.reports.CsiV1alpha1().NodeLocalStorages().UpdateStatus(context.Background(), nls, metav1.UpdateOptions{}); err != nil && !errors.Is(err, provisiontest.ErrKilled) {
 		r.t.Error(err)
 	}
 }
