@@ -284,7 +284,7 @@ func TestAGroupIsMadeAndReported(t *testing.T) {
 		s.start()
 
 		want := v1alpha1.VolumeGroup{
-			Name: "pool", PhysicalVolumes: []string{"/dev/vdc"}, Total: int64(gib), Available: int64(gib), Allocatable: int64(gib),
+			Name: "pool", PhysicalVolumes: []string{"/dev/vdc"}, PhysicalVolumesAvailable: []int64{int64(gib)}, Total: int64(gib), Available: int64(gib), Allocatable: int64(gib),
 			ExtentSize: int64(extent), Condition: v1alpha1.StorageReady,
 		}
 		if diff := cmp.Diff(want, s.group("pool")); diff != "" {

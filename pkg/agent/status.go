@@ -60,12 +60,16 @@ func describeGroup(g lvm.Group, driver string, reserved initplan.Reservation) v1
 		Name: g.Name, Total: int64(g.Size), Available: int64(g.Free), ExtentSize: int64(g.Extent),
 		Condition: v1alpha1.StorageReady,
 	}
-	for _, pv := range g.PhysicalVolumes {
-		if pv.Device != "" {
-			group.PhysicalVolumes = append(group.PhysicalVolumes, pv.Device)
+	for _, pv := range slices.SortedFunc(slices.Values(g.PhysicalVolumes), byName(func(pv lvm.PhysicalVolume) string { return pv.Device })) {
+		if pv.Device == "" {
+			continue
 		}
+		group.PhysicalVolumes = append(group.PhysicalVolumes, pv.Device)
+		if !pv.Allocatable {
+			pv.Free = 0
+		}
+		group.PhysicalVolumesAvailable = append(group.PhysicalVolumesAvailable, int64(pv.Free))
 	}
-	slices.Sort(group.PhysicalVolumes)
 
 	var ours capacity.Bytes
 	for _, v := range g.Volumes {

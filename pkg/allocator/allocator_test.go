@@ -41,7 +41,20 @@ func node(groups ...capacity.Group) capacity.Node {
 	return capacity.Node{Name: "n1", Groups: groups}
 }
 
+// disks says how what is free in the group lies on its physical volumes.
+func disks(free ...capacity.Bytes) groupOption {
+	return func(g *capacity.Group) {
+		g.Free = 0
+		for _, disk := range free {
+			g.Free += disk
+		}
+		g.Disks = capacity.NewDisks(g.Free, free)
+	}
+}
+
 type claimOption func(*volume.Claim)
+
+func inStripes(c *volume.Claim) { c.Layout = capacity.Striped }
 
 func in(group string) claimOption             { return func(c *volume.Claim) { c.Group = group } }
 func on(media volume.Media) claimOption       { return func(c *volume.Claim) { c.Media = media } }
@@ -186,6 +199,29 @@ func TestPlace(t *testing.T) {
 			node:   node(group("share", 20*gib, free(10*gib))),
 			claims: claims(claim("a", 6*gib), claim("b", 6*gib)),
 			reason: "vg share: wants 6Gi more for default/b, 4Gi free",
+		},
+		"stripes go where several disks have room, not where most room is": {
+			node:   node(group("one", 100*gib, disks(100*gib)), group("uneven", 100*gib, disks(90*gib, 2*gib)), group("two", 100*gib, disks(6*gib, 5*gib))),
+			claims: claims(claim("1", 10*gib, inStripes)),
+			prefer: Spread,
+			want:   "two",
+		},
+		"stripes have no room": {
+			node:   node(group("uneven", 100*gib, disks(90*gib, 2*gib))),
+			claims: claims(claim("1", 10*gib, inStripes)),
+			reason: "vg uneven: wants 10Gi in equal parts on two or more disks; no two are sure to have the room, 92Gi free in all",
+		},
+		"stripes on one disk are never": {
+			node:   node(group("one", 100*gib, disks(100*gib))),
+			claims: claims(claim("1", 10*gib, inStripes)),
+			reason: "vg one: wants 10Gi in equal parts on two or more disks; no two are sure to have the room, 100Gi free in all",
+			final:  true,
+		},
+		"stripes find room beside what the pod's other volumes may take of any disk": {
+			node:   node(group("a", 20*gib, disks(10*gib, 10*gib)), group("b", 20*gib, disks(9*gib, 9*gib))),
+			claims: claims(claim("striped", 12*gib, inStripes), claim("linear", 6*gib)),
+			prefer: Spread,
+			want:   "b a",
 		},
 		"a group in trouble takes nothing": {
 			node:   node(group("a", 10*gib, trouble("DiskFault"))),

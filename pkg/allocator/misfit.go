@@ -17,6 +17,7 @@ type Misfit struct {
 	Free  capacity.Bytes // what Group has left for it
 	Size  capacity.Bytes // all that Group could ever give
 
+	Stripes bool   // Group has room, but not equal parts of it on two or more disks
 	Trouble string // why nothing new may be put in Group; empty when it is well
 	Final   bool   // true when it would not fit if all volumes of ours were gone
 }
@@ -31,6 +32,8 @@ func (m *Misfit) Error() string {
 	switch {
 	case m.Trouble != "":
 		return fmt.Sprintf("vg %s: %s", m.Group, m.Trouble)
+	case m.Stripes:
+		return fmt.Sprintf("vg %s: %s in equal parts on two or more disks; no two are sure to have the room, %s free in all", m.Group, wants, m.Free)
 	case m.Group != "" && m.Size < m.Wants:
 		return fmt.Sprintf("vg %s: %s, has %s in all", m.Group, wants, m.Size)
 	case m.Group != "":

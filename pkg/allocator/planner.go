@@ -21,6 +21,8 @@ type Planner struct {
 	claims []volume.Claim
 	order  []int // of claims, the pickiest first
 	prefer Preference
+	// anyStriped is true when one of the claims is.
+	anyStriped bool
 
 	// Working space, of the node being looked at.
 	groups []capacity.Group
@@ -45,19 +47,29 @@ func NewPlanner(claims []volume.Claim, prefer Preference) *Planner {
 	for i := range claims {
 		p.order[i] = i
 		p.extent[i] = -1
+		p.anyStriped = p.anyStriped || claims[i].Layout == capacity.Striped
 	}
 	slices.SortStableFunc(p.order, func(a, b int) int { return pickier(claims[a], claims[b]) })
 	return p
 }
 
 // pickier orders claims: those that insist on a group have no choice and go
-// first, then those that insist on a medium, then the larger.
+// first, then those that insist on a medium, then the larger. Striped ones go last:
+// where the others will lie on the disks is not known, and they must have room anyhow.
 func pickier(a, b volume.Claim) int {
 	return cmp.Or(
+		cmp.Compare(striped(a), striped(b)),
 		-cmp.Compare(picks(a.Group), picks(b.Group)),
 		-cmp.Compare(picks(string(a.Media)), picks(string(b.Media))),
 		-cmp.Compare(a.Size, b.Size),
 	)
+}
+
+func striped(c volume.Claim) int {
+	if c.Layout == capacity.Striped {
+		return 1
+	}
+	return 0
 }
 
 func picks(name string) int { return min(1, len(name)) }
@@ -94,11 +106,12 @@ func (p *Planner) Place(node capacity.Node, into []capacity.Spot) ([]capacity.Sp
 func (p *Planner) greedy() int {
 	for _, claim := range p.order {
 		c, best := &p.claims[claim], -1
+		inStripes := c.Layout == capacity.Striped
 		var bestLeft, bestSize float64
 		for i := range p.groups {
 			g := &p.groups[i]
-			left := p.free[i] - p.costAt(claim, g.Extent)
-			if left < 0 || !eligible(c, g) || g.Trouble != "" {
+			left := p.free[i] - p.costIn(claim, i)
+			if left < 0 || !eligible(c, g) || g.Trouble != "" || inStripes && !p.lies(claim, i) {
 				continue
 			}
 			if best < 0 || p.better(float64(left)*bestSize, bestLeft*float64(g.Size)) {
@@ -201,6 +214,9 @@ func (p *Planner) fitsWhenEmpty() bool {
 	p.empty = append(p.empty[:0], p.groups...)
 	for i := range p.empty {
 		p.empty[i].Free = p.empty[i].Size.Floor(p.empty[i].Extent)
+		if p.anyStriped {
+			p.empty[i].Disks = p.empty[i].Disks.Emptied(p.empty[i].Free)
+		}
 		p.free[i] = p.empty[i].Free
 	}
 	p.groups = p.empty
@@ -213,7 +229,14 @@ func eligible(c *volume.Claim, g *capacity.Group) bool {
 }
 
 func (p *Planner) fits(claim, group int) bool {
-	return p.groups[group].Trouble == "" && eligible(&p.claims[claim], &p.groups[group]) && p.left(claim, group) >= 0
+	return p.groups[group].Trouble == "" && eligible(&p.claims[claim], &p.groups[group]) && p.left(claim, group) >= 0 && p.lies(claim, group)
+}
+
+// lies reports whether a claim, for which the group has room, can lie there in the way
+// it wants to.
+func (p *Planner) lies(claim, group int) bool {
+	c := &p.claims[claim]
+	return c.Layout != capacity.Striped || p.groups[group].Stripes(c.Size, p.free[group]) > 0
 }
 
 func (p *Planner) take(claim, group int) {
@@ -226,19 +249,21 @@ func (p *Planner) left(claim, group int) float64 {
 	return float64(p.free[group] - p.costIn(claim, group))
 }
 
-// costIn returns what the claim takes of the group.
+// costIn returns what the claim takes of the group. Groups mostly have one extent
+// size, so the last answer mostly holds; what stripes take is another matter.
 func (p *Planner) costIn(claim, group int) capacity.Bytes {
-	return p.costAt(claim, p.groups[group].Extent)
-}
-
-// costAt returns what the claim takes in whole extents. Groups mostly have one
-// extent size, so the last answer mostly holds.
-func (p *Planner) costAt(claim int, extent capacity.Bytes) capacity.Bytes {
-	if extent != p.extent[claim] {
-		p.cost[claim] = p.claims[claim].Layout.Cost(p.claims[claim].Size, extent)
-		p.extent[claim] = extent
+	if p.groups[group].Extent != p.extent[claim] {
+		p.priceIn(claim, &p.groups[group])
 	}
 	return p.cost[claim]
+}
+
+func (p *Planner) priceIn(claim int, g *capacity.Group) {
+	c := &p.claims[claim]
+	p.cost[claim] = g.Cost(c.Layout, c.Size)
+	if c.Layout != capacity.Striped {
+		p.extent[claim] = g.Extent
+	}
 }
 
 // explain says why the claim, at this point, has no group. It names the eligible
@@ -262,6 +287,7 @@ func (p *Planner) explain(claim int) *Misfit {
 	if nearest >= 0 {
 		g := &p.groups[nearest]
 		m.Group, m.Wants, m.Free, m.Size, m.Trouble = g.Name, p.costIn(claim, nearest), p.free[nearest], g.Size, g.Trouble
+		m.Stripes = m.Trouble == "" && m.Wants <= m.Free
 	}
 	return m
 }
@@ -276,10 +302,14 @@ func (p *Planner) nearer(claim, a, b int) bool {
 	if holdsA, holdsB := p.holds(claim, a), p.holds(claim, b); holdsA != holdsB {
 		return holdsA
 	}
+	if liesA, liesB := p.lies(claim, a), p.lies(claim, b); liesA != liesB {
+		return liesA
+	}
 	return p.free[a] > p.free[b]
 }
 
 // holds reports whether the group is large enough for the claim when empty.
 func (p *Planner) holds(claim, group int) bool {
-	return p.costIn(claim, group) <= p.groups[group].Size
+	g := &p.groups[group]
+	return p.costIn(claim, group) <= g.Size && (p.claims[claim].Layout != capacity.Striped || g.Disks.Count() > 1)
 }

@@ -16,12 +16,18 @@ func someNode(t *rapid.T) capacity.Node {
 	n := capacity.Node{Name: "n1"}
 	for i := range rapid.IntRange(0, 4).Draw(t, "groups") {
 		size := rapid.Int64Range(1, 20).Draw(t, "size")
-		n.Groups = append(n.Groups, capacity.Group{
+		g := capacity.Group{
 			Name:   fmt.Sprint("g", i),
 			Size:   capacity.Bytes(size),
 			Free:   capacity.Bytes(rapid.Int64Range(0, size).Draw(t, "free")),
 			Extent: 1,
-		})
+		}
+		var disks []capacity.Bytes
+		for range rapid.SampledFrom([]int{0, 2, 3}).Draw(t, "disks") {
+			disks = append(disks, capacity.Bytes(rapid.Int64Range(0, size).Draw(t, "disk")))
+		}
+		g.Disks = capacity.NewDisks(g.Free+capacity.Bytes(rapid.Int64Range(0, 3).Draw(t, "promised")), disks)
+		n.Groups = append(n.Groups, g)
 	}
 	return n
 }
@@ -33,10 +39,18 @@ func someClaims(t *rapid.T) []volume.Claim {
 			Name:   fmt.Sprint("c", i),
 			Size:   capacity.Bytes(rapid.Int64Range(1, 12).Draw(t, "wants")),
 			Group:  rapid.SampledFrom([]string{"", "", "", "g0", "g1"}).Draw(t, "in"),
-			Layout: capacity.Linear,
+			Layout: rapid.SampledFrom([]capacity.Layout{capacity.Linear, capacity.Linear, capacity.Striped}).Draw(t, "layout"),
 		})
 	}
 	return c
+}
+
+// inOrder returns the claims in the order in which they are placed.
+func inOrder(claims []volume.Claim) (ordered []volume.Claim) {
+	for _, i := range NewPlanner(claims, Binpack).order {
+		ordered = append(ordered, claims[i])
+	}
+	return ordered
 }
 
 // possible tries every way there is.
@@ -45,12 +59,14 @@ func possible(n capacity.Node, claims []volume.Claim) bool {
 		return true
 	}
 	for i := range n.Groups {
-		if claims[0].Group != "" && claims[0].Group != n.Groups[i].Name || n.Groups[i].Free < claims[0].Size {
+		g := &n.Groups[i]
+		if claims[0].Group != "" && claims[0].Group != g.Name || !g.Fits(claims[0].Layout, claims[0].Size, g.Free) {
 			continue
 		}
-		n.Groups[i].Free -= claims[0].Size
+		takes := g.Cost(claims[0].Layout, claims[0].Size)
+		g.Free -= takes
 		fits := possible(n, claims[1:])
-		n.Groups[i].Free += claims[0].Size
+		g.Free += takes
 		if fits {
 			return true
 		}
@@ -63,15 +79,16 @@ func TestAPlaceIsFoundExactlyWhenThereIsOne(t *testing.T) {
 		n, c := someNode(t), someClaims(t)
 		prefer := rapid.SampledFrom([]Preference{Binpack, Spread}).Draw(t, "prefer")
 		spots, err := Place(n, c, prefer)
-		if want := possible(n.Clone(), c); (err == nil) != want {
+		if want := possible(n.Clone(), inOrder(c)); (err == nil) != want {
 			t.Fatalf("possible %t, but got %v and %v", want, spots, err)
 		}
 		if err != nil {
 			empty := n.Clone()
 			for i := range empty.Groups {
 				empty.Groups[i].Free = empty.Groups[i].Size
+				empty.Groups[i].Disks = empty.Groups[i].Disks.Emptied(empty.Groups[i].Size)
 			}
-			if final := err.(*Misfit).Final; final == possible(empty, c) {
+			if final := err.(*Misfit).Final; final == possible(empty, inOrder(c)) {
 				t.Fatalf("%v: final %t is wrong", err, final)
 			}
 			return

@@ -16,12 +16,6 @@ const (
 	Striped Layout = "striping" // the same number of extents on each of several physical volumes
 )
 
-// Cost returns what a volume of size bytes takes from a group with the given
-// extent size, in bytes.
-func (l Layout) Cost(size, extent Bytes) Bytes {
-	return size.Extents(extent)
-}
-
 // A Media is what the disks below a group are made of, such as "ssd".
 type Media string
 
@@ -35,6 +29,7 @@ type Group struct {
 	Extent  Bytes  // the unit of allocation
 	Media   Media  // what all its disks are made of; empty when mixed or not known
 	Trouble string // why nothing new may be put there; empty when all is well
+	Disks   *Disks // how Free lies on them; nil when not known, and then nothing is striped
 }
 
 // A Node is what one node has to give.

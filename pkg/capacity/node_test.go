@@ -50,7 +50,8 @@ func TestLargestFreeIgnoresGroupsInTrouble(t *testing.T) {
 }
 
 func TestALinearVolumeCostsItsExtents(t *testing.T) {
-	if got := Linear.Cost(1, DefaultExtent); got != 4*MiB {
+	group := Group{Extent: DefaultExtent}
+	if got := group.Cost(Linear, 1); got != 4*MiB {
 		t.Errorf("one byte costs %s, want 4Mi", got)
 	}
 }

@@ -76,6 +76,11 @@ func capacityOf(nls *v1alpha1.NodeLocalStorage) capacity.Node {
 			Name: group.Name, Size: capacity.Bytes(group.Allocatable), Extent: extent,
 			Free: min(left, capacity.Bytes(group.Available)).Floor(extent), Media: mediaOf(group.PhysicalVolumes, media),
 		}
+		disks := make([]capacity.Bytes, len(group.PhysicalVolumesAvailable))
+		for i, free := range group.PhysicalVolumesAvailable {
+			disks[i] = capacity.Bytes(free)
+		}
+		g.Disks = capacity.NewDisks(g.Free, disks)
 		if group.Condition == v1alpha1.StorageFault {
 			g.Trouble = string(group.Condition)
 		}

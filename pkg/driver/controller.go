@@ -208,8 +208,9 @@ func (c *Controller) GetCapacity(_ context.Context, req *csi.GetCapacityRequest)
 		node, _ := c.o.Nodes.Capacity(name)
 		for _, group := range node.Groups {
 			if group.Trouble == "" && (p.Group == "" || p.Group == group.Name) && (p.Media == "" || string(p.Media) == string(group.Media)) {
-				available += group.Free
-				largest = max(largest, group.Free)
+				most := group.Largest(p.Layout)
+				available += most
+				largest = max(largest, most)
 			}
 		}
 	}

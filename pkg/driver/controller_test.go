@@ -44,7 +44,7 @@ func TestCreateVolumeUnderstandsItsRequest(t *testing.T) {
 		"a limit of bps":  {change: func(r *csi.CreateVolumeRequest) { r.Parameters["bps"] = "fast" }, code: codes.InvalidArgument, words: []string{"bps", "fast"}},
 		"a disk":          {change: func(r *csi.CreateVolumeRequest) { r.Parameters["volumeType"] = "Device" }, code: codes.InvalidArgument, words: []string{"Device", "not served yet"}},
 		"no type":         {change: func(r *csi.CreateVolumeRequest) { delete(r.Parameters, "volumeType") }, code: codes.InvalidArgument, words: []string{"volumeType"}},
-		"stripes":         {change: func(r *csi.CreateVolumeRequest) { r.Parameters["lvmType"] = "striping" }, code: codes.InvalidArgument},
+		"stripes":         {change: func(r *csi.CreateVolumeRequest) { r.Parameters["lvmType"] = "striping" }, code: codes.ResourceExhausted, words: []string{"two or more"}},
 		"a source": {
 			change: func(r *csi.CreateVolumeRequest) {
 				r.VolumeContentSource = &csi.VolumeContentSource{Type: &csi.VolumeContentSource_Volume{Volume: &csi.VolumeContentSource_VolumeSource{VolumeId: "x"}}}

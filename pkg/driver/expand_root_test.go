@@ -3,9 +3,11 @@
 package driver_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -154,5 +156,46 @@ func TestAVolumeWithSnapshotsGrowsWhileNoPodHasIt(t *testing.T) {
 	run("lvremove", "--yes", realGroup+"/snap")
 	if err := b.remove(t); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestAStripedVolumeGrowsWithItsStripesOnRealDisks(t *testing.T) {
+	more := strings.Split(os.Getenv("LAB_DISKS"), ",")[1:]
+	if len(more) < 3 {
+		t.Fatal("set LAB_DISKS to four blank disks that may be overwritten")
+	}
+	t.Cleanup(func() { // when the group is gone
+		if _, err := hostexec.OnHost("/").Run(context.Background(), "wipefs", append([]string{"--all", "--quiet"}, more[:3]...)...); err != nil {
+			t.Error(err)
+		}
+	})
+	b := newRealBed(t)
+	if err := b.host.ExtendGroup(t.Context(), realGroup, more[:3]); err != nil {
+		t.Fatal(err)
+	}
+	group, err := b.host.Group(t.Context(), realGroup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.group = group.Free
+	b.report()
+	b.spend(t, "create", map[string]int{"lvm fullreport": 1, "lvm lvcreate": 1}, func() error {
+		_, err := b.controller.CreateVolume(t.Context(), claim(id, "xfs", int64(400*mib), map[string]string{"lvmType": "striping"}))
+		return err
+	})
+	if err := errors.Join(b.stage(t, "xfs"), b.publish(t, "xfs", false)); err != nil {
+		t.Fatal(err)
+	}
+	b.spend(t, "the controller's part", map[string]int{"lvm lvextend": 1}, func() error { return b.expand(t, "xfs", 640*mib) })
+	b.spend(t, "the node's part", map[string]int{"xfs_growfs": 1}, func() error { return b.expandOnNode(t, "xfs", 640*mib) })
+	b.wantRoom(t, 640*mib)
+	v, err := b.host.Volume(t.Context(), realGroup, id)
+	if err != nil || v.Stripes != 4 || v.Size != 640*mib {
+		t.Errorf("LVM has %+v, %v", v, err)
+	}
+	for _, step := range []func(*testing.T) error{b.unpublish, b.unstage, b.remove} {
+		if err := step(t); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

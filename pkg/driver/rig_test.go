@@ -196,6 +196,10 @@ func (r *rig) report() {
 		reported := v1alpha1.VolumeGroup{
 			Name: group.Name, Total: int64(group.Size), Allocatable: int64(group.Size), Available: int64(group.Free), ExtentSize: int64(group.Extent),
 		}
+		for _, pv := range group.PhysicalVolumes {
+			reported.PhysicalVolumes = append(reported.PhysicalVolumes, pv.Device)
+			reported.PhysicalVolumesAvailable = append(reported.PhysicalVolumesAvailable, int64(pv.Free))
+		}
 		for _, v := range group.Volumes {
 			reported.LogicalVolumes = append(reported.LogicalVolumes, describe(v))
 		}

@@ -39,6 +39,10 @@ func groupOf(g *v1alpha1.VolumeGroup, nls *v1alpha1.NodeLocalStorage) ledger.Gro
 		Extent:      capacity.Bytes(g.ExtentSize),
 		Media:       mediaOf(g, nls.Status.NodeStorageInfo.DeviceInfos),
 		Volumes:     make([]ledger.Volume, len(g.LogicalVolumes)),
+		Disks:       make([]capacity.Bytes, len(g.PhysicalVolumesAvailable)),
+	}
+	for i, free := range g.PhysicalVolumesAvailable {
+		group.Disks[i] = capacity.Bytes(free)
 	}
 	if group.Extent <= 0 {
 		group.Extent = capacity.DefaultExtent

@@ -113,7 +113,9 @@ func (h *hold) enter(n *node, spots []capacity.Spot, counted []bool) bool {
 			fits = false
 			break
 		}
-		g.held += cost(&h.claims[i], g)
+		claim := &h.claims[i]
+		fits = fits && (claim.Layout != capacity.Striped || g.view.Fits(claim.Layout, claim.Size, g.raw()))
+		g.held += cost(claim, g)
 		fits = fits && g.raw() >= 0
 		h.groups = append(h.groups, g.id)
 	}
@@ -140,7 +142,10 @@ func (h *hold) undo(n *node, first int) {
 }
 
 func cost(claim *volume.Claim, g *group) capacity.Bytes {
-	return claim.Layout.Cost(claim.Size, g.view.Extent)
+	if claim.Layout != capacity.Striped {
+		return claim.Size.Extents(g.view.Extent)
+	}
+	return g.view.Cost(claim.Layout, claim.Size)
 }
 
 // settle brings what decisions see up to date.

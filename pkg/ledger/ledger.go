@@ -82,6 +82,9 @@ type Group struct {
 	Media       capacity.Media
 	Trouble     string // why nothing new may be put there; empty when all is well
 	Volumes     []Volume
+	// Disks is what each of its physical volumes has free, in no order; nil when the
+	// report does not say.
+	Disks []capacity.Bytes
 }
 
 // A Volume is a logical volume in a report.

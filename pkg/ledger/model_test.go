@@ -107,13 +107,7 @@ func (m *model) free(node, pod string) map[string]capacity.Bytes {
 		if !g.Managed {
 			continue
 		}
-		left := g.Allocatable
-		for _, v := range g.Volumes {
-			if v.Ours {
-				left -= v.Size
-			}
-		}
-		left = min(left, g.Available).Floor(g.Extent)
+		left := base(g)
 		for _, name := range m.names() {
 			if spot, ok := m.counted(node, name); ok && spot.group == g.Name && spot.size > 0 {
 				left -= spot.size.Extents(g.Extent)
@@ -125,13 +119,67 @@ func (m *model) free(node, pod string) map[string]capacity.Bytes {
 			}
 			for i, group := range h.on[node] {
 				if _, ok := m.counted(node, h.claims[i].Volume); !ok && group == g.Name {
-					left -= h.claims[i].Size.Extents(g.Extent)
+					left -= m.cost(node, g.Name, h.claims[i])
 				}
 			}
 		}
 		free[g.Name] = left
 	}
 	return free
+}
+
+// base is what a group would have free if nothing were promised.
+func base(g Group) capacity.Bytes {
+	left := g.Allocatable
+	for _, v := range g.Volumes {
+		if v.Ours {
+			left -= v.Size
+		}
+	}
+	return min(left, g.Available).Floor(g.Extent)
+}
+
+// group returns the group of that name in the node's report; managed or not.
+func (m *model) group(node, name string) Group {
+	if m.reports[node] != nil {
+		for _, g := range m.reports[node].Groups {
+			if g.Name == name {
+				return g
+			}
+		}
+	}
+	return Group{Extent: extentSize}
+}
+
+func (m *model) cost(node, group string, claim volume.Claim) capacity.Bytes {
+	most := claim.Size.Extents(extentSize)
+	if claim.Layout == capacity.Striped {
+		for n := 2; n <= len(m.group(node, group).Disks); n++ {
+			most = max(most, claim.Size.Extents(extentSize*capacity.Bytes(n)))
+		}
+	}
+	return most
+}
+
+// lies reports whether a claim that costs no more than what is free can lie in the
+// group as it wants to.
+func (m *model) lies(node, group string, claim volume.Claim, free capacity.Bytes) bool {
+	if claim.Layout != capacity.Striped {
+		return true
+	}
+	g := m.group(node, group)
+	for n := 2; n <= len(g.Disks); n++ {
+		part, room := claim.Size.Extents(extentSize*capacity.Bytes(n))/capacity.Bytes(n), 0
+		for _, disk := range g.Disks {
+			if disk-max(0, base(g)-free) >= part {
+				room++
+			}
+		}
+		if room >= n {
+			return true
+		}
+	}
+	return false
 }
 
 func (m *model) report(node string, r Report) {
@@ -173,8 +221,9 @@ func (m *model) hold(pod string, claims []volume.Claim, offers []Offer, until ti
 				fits = false
 				break
 			}
-			free[group] -= claim.Size.Extents(extentSize)
-			fits = fits && free[group] >= 0
+			before := free[group]
+			free[group] -= m.cost(offer.Node, group, claim)
+			fits = fits && free[group] >= 0 && m.lies(offer.Node, group, claim, before)
 			groups = append(groups, group)
 		}
 		if !fits {
@@ -207,10 +256,18 @@ func (m *model) choose(pod, node string, until time.Time) bool {
 	}
 	for i, group := range groups {
 		if _, ok := m.counted(node, h.claims[i].Volume); !ok && group != "" {
-			m.promise(h.claims[i].Volume, modelPromise{modelSpot{group, h.claims[i].Size.Extents(extentSize)}, node, until, false})
+			size := h.claims[i].Size.Extents(extentSize)
+			if m.isManaged(node, group) {
+				size = m.cost(node, group, h.claims[i])
+			}
+			m.promise(h.claims[i].Volume, modelPromise{modelSpot{group, size}, node, until, false})
 		}
 	}
 	return true
+}
+
+func (m *model) isManaged(node, group string) bool {
+	return m.group(node, group).Managed
 }
 
 func (m *model) promise(name string, p modelPromise) {
@@ -259,6 +316,9 @@ func drawReport(t *rapid.T) Report {
 			Available:   capacity.Bytes(rapid.Int64Range(0, 100).Draw(t, "available")),
 			Extent:      extentSize,
 		}
+		for range rapid.SampledFrom([]int{0, 2, 3}).Draw(t, "disks") {
+			g.Disks = append(g.Disks, extentSize*capacity.Bytes(rapid.Int64Range(0, 15).Draw(t, "disk")))
+		}
 		for range rapid.IntRange(0, 3).Draw(t, "volumes") {
 			if len(unused) == 0 {
 				break
@@ -283,7 +343,7 @@ func drawClaims(t *rapid.T) []volume.Claim {
 			claims = append(claims, volume.Claim{
 				Volume: name,
 				Size:   capacity.Bytes(rapid.Int64Range(1, 30).Draw(t, "wants")),
-				Layout: capacity.Linear,
+				Layout: rapid.SampledFrom([]capacity.Layout{capacity.Linear, capacity.Linear, capacity.Striped}).Draw(t, "layout"),
 			})
 		}
 	}
@@ -369,7 +429,7 @@ func TestTheLedgerAgreesWithAnObviousOne(t *testing.T) {
 				}
 				for i, claim := range claims {
 					if _, ok := m.counted(on, claim.Volume); !ok {
-						m.promise(claim.Volume, modelPromise{modelSpot{offer.Spots[i].Group, offer.Spots[i].Size}, on, until, false})
+						m.promise(claim.Volume, modelPromise{modelSpot{offer.Spots[i].Group, m.cost(on, offer.Spots[i].Group, claim)}, on, until, false})
 					}
 				}
 			},

@@ -240,6 +240,7 @@ func (l *Ledger) group(reported *Group) group {
 			left -= reported.Volumes[i].Size.Extents(reported.Extent)
 		}
 	}
+	base := min(left, reported.Available).Floor(reported.Extent)
 	return group{
 		id: l.names.id(reported.Name),
 		view: capacity.Group{
@@ -248,8 +249,9 @@ func (l *Ledger) group(reported *Group) group {
 			Extent:  reported.Extent,
 			Media:   reported.Media,
 			Trouble: reported.Trouble,
+			Disks:   capacity.NewDisks(base, reported.Disks),
 		},
-		base: min(left, reported.Available).Floor(reported.Extent),
+		base: base,
 	}
 }
 

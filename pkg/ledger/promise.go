@@ -117,8 +117,8 @@ func (l *Ledger) Promise(pod string, claims []volume.Claim, offer Offer, until t
 		if n.counts(claims[i].Volume) {
 			continue
 		}
-		spot := promised{id: n.byName(offer.Spots[i].Group).id, size: offer.Spots[i].Size}
-		l.promise(n, claims[i].Volume, spot, until)
+		g := n.byName(offer.Spots[i].Group)
+		l.promise(n, claims[i].Volume, promised{id: g.id, size: cost(&claims[i], g)}, until)
 	}
 	l.recount(n)
 	return true
@@ -150,9 +150,10 @@ func (l *Ledger) hasRoom(n *node, own *hold, claims []volume.Claim, spots []capa
 			return false
 		}
 		at := n.index(g.id)
-		if left[at] -= spots[i].Size; left[at] < 0 {
+		if !g.view.Fits(claims[i].Layout, claims[i].Size, left[at]) {
 			return false
 		}
+		left[at] -= cost(&claims[i], g)
 	}
 	return true
 }

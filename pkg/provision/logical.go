@@ -78,7 +78,7 @@ type Logical struct {
 	// Standing is told of every volume that is seen, made or removed; nil for nobody.
 	Standing *Standing
 
-	choosing sync.Mutex // held from choosing a group until the volume is in it
+	choosing sync.Mutex // held from choosing a group, or physical volumes, until the volume is there
 
 	recalling sync.Mutex          // guards stood
 	stood     map[string][]string // see Recall
@@ -150,7 +150,7 @@ func (l *Logical) ensure(ctx context.Context, spec Spec) (Volume, finish, error)
 	if most, decided := managed[spec.Group]; decided && spec.Size > most {
 		return Volume{}, nil, fmt.Errorf("volume %s: %s wanted, volume group %s has %s for volumes in all: %w", spec.ID, spec.Size, spec.Group, most, lvm.ErrNoSpace)
 	}
-	if spec.Group == "" {
+	if spec.Group == "" || spec.Layout == capacity.Striped {
 		l.choosing.Lock()
 		defer l.choosing.Unlock()
 	}
@@ -279,8 +279,9 @@ func nodeOf(report lvm.Report, managed map[string]capacity.Bytes) capacity.Node 
 				left -= v.Size
 			}
 		}
+		free := min(left, group.Free).Floor(group.Extent)
 		node.Groups = append(node.Groups, capacity.Group{
-			Name: group.Name, Size: allocatable, Free: min(left, group.Free).Floor(group.Extent), Extent: group.Extent,
+			Name: group.Name, Size: allocatable, Free: free, Extent: group.Extent, Disks: disksOf(group, free),
 		})
 	}
 	slices.SortFunc(node.Groups, func(a, b capacity.Group) int { return strings.Compare(a.Name, b.Name) })
@@ -288,7 +289,7 @@ func nodeOf(report lvm.Report, managed map[string]capacity.Bytes) capacity.Node 
 }
 
 func (l *Logical) create(ctx context.Context, spec Spec, group string) (Volume, finish, error) {
-	layout, err := layoutOf(spec.Layout)
+	layout, devices, err := l.lie(ctx, spec, group)
 	if err != nil {
 		return Volume{}, nil, err
 	}
@@ -301,7 +302,7 @@ func (l *Logical) create(ctx context.Context, spec Spec, group string) (Volume, 
 		tags = append(tags, zeroingTag)
 	}
 	l.inlines.intend(spec, group)
-	err = l.Host.CreateVolume(ctx, lvm.CreateVolume{Group: group, Name: name, Size: max(spec.Size, 1), Layout: layout, Tags: tags})
+	err = l.Host.CreateVolume(ctx, lvm.CreateVolume{Group: group, Name: name, Size: max(spec.Size, 1), Layout: layout, Tags: tags, Devices: devices})
 	switch {
 	case errors.Is(err, lvm.ErrExists):
 		// It is not active, so its device file did not show it.
@@ -331,15 +332,6 @@ func (l *Logical) sizeOf(ctx context.Context, group, name string) (capacity.Byte
 	}
 	have, err := l.Host.Volume(ctx, group, name)
 	return have.Size, err
-}
-
-// layoutOf says in LVM's words how a volume lies in its group.
-func layoutOf(layout capacity.Layout) (lvm.Layout, error) {
-	switch layout {
-	case "", capacity.Linear:
-		return lvm.Layout{Type: lvm.TypeLinear}, nil
-	}
-	return lvm.Layout{}, fmt.Errorf("%w layout %q: not served yet", volume.ErrInvalid, layout)
 }
 
 // zero returns the work of wiping what former tenants left on a volume that

@@ -110,17 +110,9 @@ func oneOf[T ~string](into *T, value string, allowed ...T) error {
 	return nil
 }
 
-// setLayout reads lvmType. Striping has a place in the contract, but no volume
-// is cut as linear when stripes were asked for.
+// setLayout reads lvmType.
 func setLayout(into *capacity.Layout, value string) error {
-	switch value {
-	case "linear":
-		*into = capacity.Linear
-		return nil
-	case "striping":
-		return fmt.Errorf("striping is not supported yet; leave lvmType out or say linear")
-	}
-	return fmt.Errorf("%q is none of [linear striping]", value)
+	return oneOf(into, value, capacity.Linear, capacity.Striped)
 }
 
 // setFSType reads the file system type. Two keys may name it, if they agree.

@@ -68,7 +68,8 @@ func TestParseParameters(t *testing.T) {
 		"a limit beyond all numbers":            {params: map[string]string{"volumeType": "LVM", "bps": "1e30"}, reason: "whole"},
 		"a limit in words":                      {params: map[string]string{"volumeType": "LVM", "bps": "fast"}, reason: "quantity"},
 		"an empty limit":                        {params: map[string]string{"volumeType": "LVM", "bps": ""}, reason: "quantity"},
-		"striping is not cut as linear":         {params: map[string]string{"volumeType": "LVM", "lvmType": "striping"}, reason: "not supported yet"},
+		"a layout nobody knows":                 {params: map[string]string{"volumeType": "LVM", "lvmType": "striped"}, reason: "none of"},
+		"options of mkfs that are not allowed":  {params: map[string]string{"volumeType": "LVM", "fsType": "xfs", "mkfsOptions": "-f"}, reason: `mkfs option "-f" for xfs`},
 		"a layout that is none":                 {params: map[string]string{"volumeType": "LVM", "lvmType": "raid9"}, reason: `parameter "lvmType"`},
 		"of several mistakes the first by name": {params: map[string]string{"zzz": "1", "bps": "x", "volumeType": "y"}, reason: `parameter "bps"`},
 	} {

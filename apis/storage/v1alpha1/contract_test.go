@@ -84,6 +84,7 @@ status:
     volumeGroups:
     - name: a
       physicalVolumes: [/dev/vdc]
+      physicalVolumesAvailable: [1]
       logicalVolumes:
       - name: v
         vgname: a

@@ -84,6 +84,10 @@ type VolumeGroup struct {
 	// PhysicalVolumes are the paths of the group's devices.
 	// +optional
 	PhysicalVolumes []string `json:"physicalVolumes,omitempty"`
+	// PhysicalVolumesAvailable is what no logical volume has taken of each of
+	// PhysicalVolumes, in their order, in bytes.
+	// +optional
+	PhysicalVolumesAvailable []int64 `json:"physicalVolumesAvailable,omitempty"`
 	// +optional
 	LogicalVolumes []LogicalVolume `json:"logicalVolumes,omitempty"`
 	// Total is the size of all extents, in bytes.

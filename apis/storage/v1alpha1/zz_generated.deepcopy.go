@@ -553,6 +553,11 @@ func (in *VolumeGroup) DeepCopyInto(out *VolumeGroup) {
 		*out = make([]string, len(*in))
 		copy(*out, *in)
 	}
+	if in.PhysicalVolumesAvailable != nil {
+		in, out := &in.PhysicalVolumesAvailable, &out.PhysicalVolumesAvailable
+		*out = make([]int64, len(*in))
+		copy(*out, *in)
+	}
 	if in.LogicalVolumes != nil {
 		in, out := &in.LogicalVolumes, &out.LogicalVolumes
 		*out = make([]LogicalVolume, len(*in))
