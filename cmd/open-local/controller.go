@@ -1,18 +1,12 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/uuid"
-	"k8s.io/client-go/tools/leaderelection"
-	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	"k8s.io/component-base/featuregate"
 
 	"github.com/open-local/open-local/pkg/controller"
@@ -26,16 +20,13 @@ const updateNLS featuregate.Feature = "UpdateNLS"
 type controllerOptions struct {
 	loopOptions
 	controller.Options
-	elect         bool
-	electID       string
-	electIn       string
-	lease         time.Duration
-	renewDeadline time.Duration
-	retryPeriod   time.Duration
+	election election
 }
 
 func controllerCommand() *cobra.Command {
-	var o controllerOptions
+	o := controllerOptions{election: election{
+		enabled: true, id: "open-local-controller", lease: 15 * time.Second, renew: 10 * time.Second, retry: 2 * time.Second,
+	}}
 	gates := featuregate.NewFeatureGate()
 	// The gate is new and its name has no rules to break.
 	_ = gates.Add(map[featuregate.Feature]featuregate.FeatureSpec{updateNLS: {Default: true, PreRelease: featuregate.Beta}})
@@ -55,12 +46,7 @@ func controllerCommand() *cobra.Command {
 	o.addFlags(flags)
 	gates.AddFlag(flags)
 	flags.StringVar(&o.InitConfig, "initconfig", "open-local", "name of the NodeLocalStorageInitConfig to follow")
-	flags.BoolVar(&o.elect, "leader-election", true, "let only one of several controllers work")
-	flags.StringVar(&o.electID, "leader-election-id", "open-local-controller", "name of the Lease that says who works")
-	flags.StringVar(&o.electIn, "leader-election-namespace", cmp.Or(os.Getenv("POD_NAMESPACE"), metav1.NamespaceSystem), "namespace of the Lease")
-	flags.DurationVar(&o.lease, "leader-election-lease-duration", 15*time.Second, "how long another controller waits before it takes over")
-	flags.DurationVar(&o.renewDeadline, "leader-election-renew-deadline", 10*time.Second, "how long the leader tries to renew before it gives up")
-	flags.DurationVar(&o.retryPeriod, "leader-election-retry-period", 2*time.Second, "how long to wait between tries")
+	o.election.addFlags(flags, "controllers")
 	return cmd
 }
 
@@ -79,45 +65,14 @@ func runController(ctx context.Context, o controllerOptions) error {
 		return err
 	}
 	group.Go(func() error {
-		if !o.elect {
+		if !o.election.enabled {
 			return c.Run(ctx)
 		}
-		return o.lead(ctx, l, c)
+		name, err := processName()
+		if err != nil {
+			return err
+		}
+		return o.election.run(ctx, l.core, name, nil, func(ctx context.Context, _ leadership) error { return c.Run(ctx) })
 	})
 	return group.Wait()
-}
-
-// lead runs c while it leads. The one that lost the lead ends, and starts afresh.
-func (o *controllerOptions) lead(ctx context.Context, l *loop, c *controller.Controller) error {
-	host, err := os.Hostname()
-	if err != nil {
-		return err
-	}
-	result := make(chan error, 1)
-	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
-		Lock: &resourcelock.LeaseLock{
-			LeaseMeta:  metav1.ObjectMeta{Namespace: o.electIn, Name: o.electID},
-			Client:     l.core.CoordinationV1(),
-			LockConfig: resourcelock.ResourceLockConfig{Identity: host + "_" + string(uuid.NewUUID())},
-		},
-		LeaseDuration: o.lease, RenewDeadline: o.renewDeadline, RetryPeriod: o.retryPeriod,
-		ReleaseOnCancel: true,
-		Name:            o.electID,
-		Callbacks: leaderelection.LeaderCallbacks{
-			OnStartedLeading: func(ctx context.Context) { result <- c.Run(ctx) },
-			OnStoppedLeading: func() {},
-		},
-	})
-	if err != nil {
-		return err
-	}
-	elector.Run(ctx)
-	select {
-	case err = <-result:
-	default: // it never led, or ends just now
-	}
-	if err == nil && ctx.Err() == nil {
-		err = errors.New("another controller leads now")
-	}
-	return err
 }

@@ -5,7 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -32,10 +36,15 @@ type schedulerOptions struct {
 	port, tlsPort      uint16
 	tlsDir             string
 	strategy           string
+	election           election
+	address            string // of this pod
 }
 
 func schedulerCommand() *cobra.Command {
-	var o schedulerOptions
+	// Short, because a pod that waits for its node waits for the extender.
+	o := schedulerOptions{election: election{
+		id: schedulerComponent, lease: 6 * time.Second, renew: 4 * time.Second, retry: time.Second,
+	}}
 	cmd := &cobra.Command{
 		Use:   "scheduler",
 		Short: "Tell kube-scheduler on which nodes a pod's volumes fit, and keep their places",
@@ -59,6 +68,8 @@ func (o *schedulerOptions) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.Driver, "driver", volume.DefaultDriver, "name of the CSI driver whose volumes are placed")
 	flags.StringVar(&o.VolumePrefix, "volume-name-prefix", volume.DefaultPrefix, "csi-provisioner's --volume-name-prefix")
 	flags.DurationVar(&o.HoldTimeout, "hold-timeout", extender.DefaultHoldTimeout, "how long room is kept for a pod until the scheduler's choice shows")
+	o.election.addFlags(flags, "extenders")
+	flags.StringVar(&o.address, "pod-ip", os.Getenv("POD_IP"), "address at which the others reach this one when it leads (default: $POD_IP)")
 	flags.DurationVar(&o.HoldWait, "hold-wait", extender.DefaultHoldWait, "how long a pod waits for others to choose when only what they hold is in its way; below the scheduler's httpTimeout")
 }
 
@@ -75,7 +86,17 @@ func runScheduler(ctx context.Context, o schedulerOptions) error {
 		}
 		o.ReserveTLS = config
 	}
-	scheduler, err := o.connect(ctx)
+	client, err := o.connect(ctx)
+	if err != nil {
+		return err
+	}
+	var elect extender.Election
+	if o.election.enabled {
+		if elect, err = o.stand(client.core); err != nil {
+			return err
+		}
+	}
+	scheduler, err := extender.New(o.Options, client.core, client.storage)
 	if err != nil {
 		return err
 	}
@@ -93,10 +114,16 @@ func runScheduler(ctx context.Context, o schedulerOptions) error {
 			return errors.Join(err, plain.Close())
 		}
 	}
-	return scheduler.Run(ctx, plain, secure, registry)
+	return scheduler.Run(ctx, extender.Listeners{Plain: plain, Secure: secure}, registry, elect)
 }
 
-func (o *schedulerOptions) connect(ctx context.Context) (*extender.Scheduler, error) {
+// clients reach the API server.
+type clients struct {
+	core    kubernetes.Interface
+	storage versioned.Interface
+}
+
+func (o *schedulerOptions) connect(ctx context.Context) (*clients, error) {
 	config, err := clientcmd.BuildConfigFromFlags(o.master, o.kubeconfig)
 	if err != nil {
 		return nil, fmt.Errorf("finding the API server: %w", err)
@@ -113,7 +140,56 @@ func (o *schedulerOptions) connect(ctx context.Context) (*extender.Scheduler, er
 		return nil, err
 	}
 	o.Events = recorder(ctx, client, schedulerComponent, "")
-	return extender.New(o.Options, client, storage)
+	return &clients{client, storage}, nil
+}
+
+// stand has this extender stand for election, under a name that ends in its address.
+func (o *schedulerOptions) stand(client kubernetes.Interface) (extender.Election, error) {
+	if net.ParseIP(o.address) == nil {
+		return nil, fmt.Errorf("--pod-ip %q is not an address, and the other extenders must reach this one when it leads", o.address)
+	}
+	name, err := processName()
+	if err != nil {
+		return nil, err
+	}
+	r := &replica{}
+	o.Replica = r
+	return func(ctx context.Context, lead func(context.Context)) error {
+		return o.election.run(ctx, client, name+addressMark+o.address, r.changed, func(ctx context.Context, mine leadership) error {
+			r.lead.Store(&mine)
+			lead(ctx)
+			<-ctx.Done()
+			return nil
+		})
+	}, nil
+}
+
+// addressMark stands before the address in the name of an extender.
+const addressMark = "_"
+
+// replica is how this extender stands among all.
+type replica struct {
+	lead   atomic.Pointer[leadership] // nil until this one leads
+	leader atomic.Pointer[string]     // its address
+}
+
+func (r *replica) changed(leader string) {
+	address := leader[strings.LastIndex(leader, addressMark)+1:]
+	r.leader.Store(&address)
+}
+
+// Leads implements extender.Replica.
+func (r *replica) Leads() bool {
+	mine := r.lead.Load()
+	return mine != nil && (*mine).Leads()
+}
+
+// Leader implements extender.Replica.
+func (r *replica) Leader() string {
+	if leader := r.leader.Load(); leader != nil {
+		return *leader
+	}
+	return ""
 }
 
 func listen(ctx context.Context, port uint16) (net.Listener, error) {

@@ -5,7 +5,8 @@
 // arithmetic of ledger, and where things go is decided by allocator. It writes nothing
 // to the API server and never touches a disk.
 //
-// One replica answers. Nothing is kept but in memory: after a restart, reports,
+// One replica answers, the leader; others stand by and pass on what they are asked.
+// Nothing is kept but in memory: after a restart or a change of the leader, reports,
 // PersistentVolumes and pods say what is there, and the node selected on a claim says
 // what was promised; those promises are made anew, pod by pod, before the first
 // question is answered. What was only held is lost: a pod whose node is not yet on its
@@ -49,6 +50,8 @@ type Options struct {
 	// it there are none.
 	ReserveTLS *tls.Config
 	Version    string // what /version answers
+	// Replica is nil where there is no other extender.
+	Replica Replica
 	// Events are told on pods that wait why no node has room. None when nil.
 	Events record.EventRecorder
 	Clock  clock.Clock // the real one when nil

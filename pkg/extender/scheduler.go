@@ -26,7 +26,10 @@ type Scheduler struct {
 	clock  clock.Clock
 	caches *caches
 	ledger *ledger.Ledger
-	ready  atomic.Bool
+	ready  atomic.Bool // the ledger is built
+
+	watching atomic.Bool // the caches are filled
+
 	meter  *meter
 	teller *teller     // nil where no events are sent
 	spaces chan *space // not in use
@@ -59,18 +62,39 @@ func New(o Options, core kubernetes.Interface, storage versioned.Interface) (*Sc
 // Start watches until the context ends, and returns when the first question can be
 // answered.
 func (s *Scheduler) Start(ctx context.Context) error {
+	if err := s.Watch(ctx); err != nil {
+		return err
+	}
+	s.Lead(ctx)
+	return nil
+}
+
+// Watch watches until the context ends, and returns when the caches are filled.
+func (s *Scheduler) Watch(ctx context.Context) error {
 	if err := s.listen(ctx); err != nil {
 		return err
 	}
 	if err := s.caches.start(ctx); err != nil {
 		return err
 	}
-	s.rebuild(klog.FromContext(ctx))
+	s.watching.Store(true)
 	return nil
 }
 
-// Ready reports whether questions are answered.
-func (s *Scheduler) Ready() bool { return s.ready.Load() }
+// Lead makes what is known the ledger that answers, once Watch has returned.
+func (s *Scheduler) Lead(ctx context.Context) { s.rebuild(klog.FromContext(ctx)) }
+
+// Ready reports whether questions are answered here.
+func (s *Scheduler) Ready() bool { return s.ready.Load() && s.leads() }
+
+// Useful reports whether it makes sense to ask here: this extender answers, or passes
+// on to the one that does and would take over.
+func (s *Scheduler) Useful() bool {
+	if s.Ready() {
+		return true
+	}
+	return s.watching.Load() && !s.leads() && s.o.Replica.Leader() != ""
+}
 
 // soon is when a hold made now ends by itself.
 func (s *Scheduler) soon() time.Time { return s.clock.Now().Add(s.o.HoldTimeout) }

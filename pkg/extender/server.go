@@ -34,13 +34,21 @@ const (
 	stopTimeout   = 5 * time.Second
 )
 
-// Run watches and serves until the context ends: the scheduler on plain, and
-// reservations on secure, which may be nil without Options.ReserveTLS. It closes both.
-func (s *Scheduler) Run(ctx context.Context, plain, secure net.Listener, registry *prometheus.Registry) error {
+// An Election calls lead when this extender leads, and returns when it does no more.
+type Election func(ctx context.Context, lead func(context.Context)) error
+
+// Listeners are where an extender answers: the scheduler on Plain, and reservations on
+// Secure, which may be nil without Options.ReserveTLS.
+type Listeners struct{ Plain, Secure net.Listener }
+
+// Run watches and serves until the context ends or the lead is lost. It closes the
+// listeners. Without an election it leads from the beginning.
+func (s *Scheduler) Run(ctx context.Context, at Listeners, registry *prometheus.Registry, elect Election) error {
+	plain, secure := at.Plain, at.Secure
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		defer s.caches.stop()
-		if err := s.Start(ctx); err != nil && ctx.Err() == nil {
+		if err := s.begin(ctx, elect); err != nil && ctx.Err() == nil {
 			return err
 		}
 		<-ctx.Done()
@@ -57,9 +65,23 @@ func (s *Scheduler) Run(ctx context.Context, plain, secure net.Listener, registr
 		if s.o.ReserveTLS == nil {
 			return errors.Join(errors.New("serving reservations: there is no TLS configuration"), plain.Close(), secure.Close())
 		}
+		if s.o.Replica != nil {
+			secure = newRelay(ctx, secure, s.o.Replica)
+		}
 		group.Go(func() error { return serve(ctx, tls.NewListener(secure, s.o.ReserveTLS), s.ReserveHandler(ctx)) })
 	}
 	return group.Wait()
+}
+
+// begin fills the caches and leads, as soon as it is elected.
+func (s *Scheduler) begin(ctx context.Context, elect Election) error {
+	if elect == nil {
+		return s.Start(ctx)
+	}
+	if err := s.Watch(ctx); err != nil {
+		return err
+	}
+	return elect(ctx, s.Lead)
 }
 
 // serve answers until the context ends, and then finishes what it has begun.
@@ -102,13 +124,14 @@ func engine() *gin.Engine {
 // changes nothing but what room is held for pods that exist.
 func (s *Scheduler) Handler(ctx context.Context, registry *prometheus.Registry) http.Handler {
 	e := engine()
-	e.POST("/scheduler/predicates", verb(ctx, s, "filter", s.Filter, encodeFilter))
-	e.POST("/scheduler/priorities", verb(ctx, s, "prioritize", s.Prioritize, encodeScores))
-	e.GET(ExplainPath+"/:namespace/:name", s.explain)
+	verbs := e.Group("/", s.standby())
+	verbs.POST("/scheduler/predicates", verb(ctx, s, "filter", s.Filter, encodeFilter))
+	verbs.POST("/scheduler/priorities", verb(ctx, s, "prioritize", s.Prioritize, encodeScores))
+	verbs.GET(ExplainPath+"/:namespace/:name", s.explain)
 	e.GET("/version", func(c *gin.Context) { c.String(http.StatusOK, s.o.Version) })
 	e.GET("/healthz", func(c *gin.Context) { c.String(http.StatusOK, "ok") })
 	e.GET("/readyz", func(c *gin.Context) {
-		if !s.Ready() {
+		if !s.Useful() {
 			c.String(http.StatusServiceUnavailable, errNotReady.Error())
 			return
 		}

@@ -326,7 +326,9 @@ func TestReservationsOverTLS(t *testing.T) {
 	plain, secure := listen(t), listen(t)
 	ctx, stop := context.WithCancel(w.ctx())
 	stopped := make(chan error, 1)
-	go func() { stopped <- s.Run(ctx, plain, secure, metrics.NewRegistry("test")) }()
+	go func() {
+		stopped <- s.Run(ctx, Listeners{Plain: plain, Secure: secure}, metrics.NewRegistry("test"), nil)
+	}()
 	w.until("it is ready", func() bool { return s.Ready() })
 	w.watching()
 

@@ -99,6 +99,9 @@ func (t *teller) try(ctx context.Context, key string) {
 
 // tell sends the event, unless the scheduler has said all of it.
 func (t *teller) tell(key string) error {
+	if !t.s.Ready() {
+		return nil // another one tells; who takes over looks at all pods
+	}
 	namespace, name, err := cache.SplitMetaNamespaceKey(key)
 	if err != nil {
 		return err

@@ -103,6 +103,11 @@ func (s *Scheduler) rebuild(log klog.Logger) {
 	}
 	s.ready.Store(true)
 	s.news.ring()
+	if s.teller != nil {
+		for _, pod := range pods {
+			s.teller.seen(nil, pod)
+		}
+	}
 	stats := s.ledger.Stats()
 	log.Info("Ready to answer", "nodes", stats.Nodes, "promises", stats.Promises)
 }
