@@ -30,13 +30,14 @@ var allowed = map[string][]string{
 	},
 	"open-local-scheduler-extender": {
 		"create,patch events",
-		"create,patch events",
 		"list,watch nodelocalstorages.csi.aliyun.com",
 		"list,watch nodes",
 		"list,watch persistentvolumeclaims",
 		"list,watch persistentvolumes",
 		"list,watch pods",
 		"list,watch storageclasses.storage.k8s.io",
+		"[create leases.coordination.k8s.io]",
+		"[get,update leases.coordination.k8s.io named open-local-scheduler-extender]",
 	},
 	"open-local-csi-controller": {
 		"create,delete,get,list,patch,watch persistentvolumes",
