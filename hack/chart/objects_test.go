@@ -27,6 +27,9 @@ func TestTheChartLintsWithoutAWord(t *testing.T) {
 	}
 }
 
+// snapshotKinds is what a cluster has that has snapshots.
+var snapshotKinds = []string{"snapshot.storage.k8s.io/v1/VolumeSnapshotClass"}
+
 // variants are values under which every object must still be one that Kubernetes knows.
 var variants = map[string]values{
 	"nothing said": {},
@@ -35,13 +38,14 @@ var variants = map[string]values{
 			"lvm_io": values{"enabled": true}, "device_ssd": values{"enabled": true}, "device_hdd": values{"enabled": true},
 			"mountpoint_ssd": values{"enabled": true}, "mountpoint_hdd": values{"enabled": true}, "snapshot": values{"enabled": true},
 		},
+		"snapshots":    values{"enabled": true},
 		"customLabels": values{"team": "storage"},
 		"global":       values{"RegistryURL": "registry.example.com/mirror", "imagePullSecrets": []any{"pull"}, "YodaSchedulerSvcIP": "10.96.0.4"},
 		"extender":     values{"hostNetwork": true, "strategy": "binpack"},
 		"controller":   values{"replicas": 2, "update_nls": "false"},
 	},
 	"as little as possible": {
-		"storageclass":    values{"lvm": values{"enabled": false}, "lvm_xfs": values{"enabled": false}},
+		"storageclass":    values{"lvm": values{"enabled": false}, "lvm_xfs": values{"enabled": false}, "lvm_io": values{"enabled": false}},
 		"nlsc":            values{"create": false},
 		"certificates":    values{"mode": "existing"},
 		"admissionPolicy": values{"enabled": false},
@@ -59,7 +63,7 @@ var variants = map[string]values{
 func TestEveryObjectIsKnownFieldByField(t *testing.T) {
 	for name, vals := range variants {
 		t.Run(name, func(t *testing.T) {
-			all := cluster{kinds: []string{"snapshot.storage.k8s.io/v1/VolumeSnapshotClass"}}.install(t, vals)
+			all := cluster{kinds: snapshotKinds}.install(t, vals)
 			if len(all) < 20 {
 				t.Errorf("there are only %d objects", len(all))
 			}
@@ -152,24 +156,52 @@ func TestNamesOfTheContractAreThere(t *testing.T) {
 }
 
 func TestOnlyWhatIsServedIsOfferedByDefault(t *testing.T) {
-	all := cluster{kinds: []string{"snapshot.storage.k8s.io/v1/VolumeSnapshotClass"}}.install(t, nil)
-	if diff := cmp.Diff([]string{"open-local-lvm", "open-local-lvm-xfs"}, names[*storagev1.StorageClass](all)); diff != "" {
+	want := []string{"open-local-lvm", "open-local-lvm-io-throttling", "open-local-lvm-xfs"}
+	if diff := cmp.Diff(want, names[*storagev1.StorageClass](install(t, nil))); diff != "" {
 		t.Errorf("StorageClasses (-want +got):\n%s", diff)
-	}
-	if found := names[*unstructured.Unstructured](all); len(found) != 0 {
-		t.Errorf("there are objects of other projects: %q", found)
 	}
 }
 
-func TestSnapshotClassNeedsItsKind(t *testing.T) {
-	vals := values{"storageclass": values{"snapshot": values{"enabled": true}}}
-	if found := names[*unstructured.Unstructured](install(t, vals)); len(found) != 0 {
-		t.Errorf("a cluster without snapshots would be sent %q", found)
+func TestSnapshotsAreThereWhereTheirKindsAre(t *testing.T) {
+	switched := func(enabled any) values { return values{"snapshots": values{"enabled": enabled}} }
+	for name, test := range map[string]struct {
+		kinds []string
+		vals  values
+		there bool
+	}{
+		"a cluster without the kinds":                  {nil, nil, false},
+		"a cluster with them":                          {snapshotKinds, nil, true},
+		"a cluster that has them, and does not want":   {snapshotKinds, switched(false), false},
+		"a chart that is rendered without a cluster":   {nil, switched(true), true},
+		"nobody said anything but what is said anyway": {nil, switched("auto"), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			all := cluster{kinds: test.kinds}.install(t, test.vals)
+			if there := len(names[*unstructured.Unstructured](all)) > 0; there != test.there {
+				t.Errorf("there is a VolumeSnapshotClass: %v", there)
+			}
+			pod := get[*appsv1.Deployment](t, all, "open-local-csi-controller").Spec.Template.Spec
+			sidecar := slices.ContainsFunc(pod.Containers, func(c corev1.Container) bool { return c.Name == "csi-snapshotter" })
+			if sidecar != test.there {
+				t.Errorf("csi-snapshotter runs: %v", sidecar)
+			}
+		})
 	}
-	able := cluster{kinds: []string{"snapshot.storage.k8s.io/v1/VolumeSnapshotClass"}}
-	class := get[*unstructured.Unstructured](t, able.install(t, vals), "open-local-lvm")
-	if class.GetKind() != "VolumeSnapshotClass" {
-		t.Errorf("open-local-lvm is a %s", class.GetKind())
+}
+
+func TestTheSnapshotClassSaysWhatItsContractHas(t *testing.T) {
+	class := get[*unstructured.Unstructured](t, cluster{kinds: snapshotKinds}.install(t, nil), "open-local-lvm")
+	want := map[string]any{
+		"csi.aliyun.com/readonly":                     "false",
+		"csi.aliyun.com/snapshot-initial-size":        "4Gi",
+		"csi.aliyun.com/snapshot-expansion-size":      "1Gi",
+		"csi.aliyun.com/snapshot-expansion-threshold": "50%",
+	}
+	if diff := cmp.Diff(want, class.Object["parameters"]); diff != "" {
+		t.Errorf("parameters of the VolumeSnapshotClass (-want +got):\n%s", diff)
+	}
+	if driver := class.Object["driver"]; driver != "local.csi.aliyun.com" {
+		t.Errorf("its driver is %v", driver)
 	}
 }
 
@@ -212,13 +244,20 @@ func TestTheKubeletDirectoryReachesEveryPlace(t *testing.T) {
 }
 
 func TestImagesComeFromTheRegistryThatIsNamed(t *testing.T) {
-	all := install(t, values{
+	all := cluster{kinds: snapshotKinds}.install(t, values{
 		"global": values{"RegistryURL": "registry.example.com/mirror"},
 		"images": values{"local": values{"tag": "v9"}},
 	})
-	pod := get[*appsv1.Deployment](t, all, "open-local-csi-controller").Spec.Template.Spec
-	got := []string{container(t, pod, "csi").Image, container(t, pod, "csi-provisioner").Image}
-	want := []string{"registry.example.com/mirror/openlocal/open-local:v9", "registry.example.com/mirror/sig-storage/csi-provisioner:v6.3.0"}
+	var got []string
+	for _, c := range get[*appsv1.Deployment](t, all, "open-local-csi-controller").Spec.Template.Spec.Containers {
+		got = append(got, c.Image)
+	}
+	want := []string{
+		"registry.example.com/mirror/openlocal/open-local:v9",
+		"registry.example.com/mirror/sig-storage/csi-provisioner:v6.3.0",
+		"registry.example.com/mirror/sig-storage/csi-resizer:v2.3.0",
+		"registry.example.com/mirror/sig-storage/csi-snapshotter:v8.7.0",
+	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("images (-want +got):\n%s", diff)
 	}
@@ -257,6 +296,8 @@ func TestMistakesInValuesAreRefused(t *testing.T) {
 		"a name that no object can have":     {"name": "Open_Local"},
 		"a device that is not a path":        {"agent": values{"device": "vdc"}},
 		"a port that does not exist":         {"agent": values{"port": 70000}},
+		"snapshots perhaps":                  {"snapshots": values{"enabled": "perhaps"}},
+		"a threshold that is no share":       {"storageclass": values{"snapshot": values{"expansionThreshold": "half"}}},
 		"more than two states of update_nls": {"controller": values{"update_nls": "maybe"}},
 	} {
 		t.Run(name, func(t *testing.T) {

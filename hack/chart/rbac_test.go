@@ -45,17 +45,49 @@ var allowed = map[string][]string{
 		"get namespaces named kube-system",
 		"get,list,update,watch persistentvolumeclaims",
 		"get,list,watch csinodes.storage.k8s.io",
+		"patch persistentvolumeclaims/status",
 		"list,watch nodelocalstorages.csi.aliyun.com",
 		"get,list,watch nodes",
 		"get,list,watch storageclasses.storage.k8s.io",
+		"get,list,watch volumeattributesclasses.storage.k8s.io",
 		"[create,delete,get,list,update,watch csistoragecapacities.storage.k8s.io]",
 		"[get pods]",
 		"[get replicasets.apps]",
 	},
 }
 
+// allowedWithSnapshots is what comes to that where the cluster has snapshots.
+var allowedWithSnapshots = map[string][]string{
+	"open-local-scheduler-extender": {
+		"get,list,watch volumesnapshots.snapshot.storage.k8s.io",
+		"get,list,watch volumesnapshotcontents.snapshot.storage.k8s.io",
+	},
+	"open-local-csi-controller": {
+		"get,list,watch volumesnapshotclasses.snapshot.storage.k8s.io",
+		"get,list,update,watch volumesnapshots.snapshot.storage.k8s.io",
+		"get,list,patch,update,watch volumesnapshotcontents.snapshot.storage.k8s.io",
+		"patch,update volumesnapshotcontents/status.snapshot.storage.k8s.io",
+	},
+}
+
 func TestWhoMayDoWhat(t *testing.T) {
-	all := install(t, nil)
+	with := map[string][]string{}
+	for name, rules := range allowed {
+		with[name] = slices.Concat(rules, allowedWithSnapshots[name])
+	}
+	for name, test := range map[string]struct {
+		cluster cluster
+		want    map[string][]string
+	}{
+		"a cluster without snapshots": {cluster{}, allowed},
+		"a cluster with snapshots":    {cluster{kinds: snapshotKinds}, with},
+	} {
+		t.Run(name, func(t *testing.T) { wantRules(t, test.cluster.install(t, nil), test.want) })
+	}
+}
+
+func wantRules(t *testing.T, all objects, want map[string][]string) {
+	t.Helper()
 	got := map[string][]string{}
 	for _, o := range all {
 		switch b := o.(type) {
@@ -69,13 +101,12 @@ func TestWhoMayDoWhat(t *testing.T) {
 			}
 		}
 	}
-	for name := range got {
-		slices.Sort(got[name])
+	for _, rules := range []map[string][]string{got, want} {
+		for name := range rules {
+			slices.Sort(rules[name])
+		}
 	}
-	for name := range allowed {
-		slices.Sort(allowed[name])
-	}
-	if diff := cmp.Diff(allowed, got); diff != "" {
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("who may do what (-want +got):\n%s", diff)
 	}
 	if strings.Contains(strings.Join(slices.Concat(slices.Collect(maps.Values(got))...), ""), "*") {

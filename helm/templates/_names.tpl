@@ -153,3 +153,11 @@ securityContext:
 {{- $namespace := include "open-local.namespace" . -}}
 {{- list $service (printf "%s.%s" $service $namespace) (printf "%s.%s.svc" $service $namespace) (printf "%s.%s.svc.cluster.local" $service $namespace) | toJson -}}
 {{- end }}
+
+{{/* Not empty where the cluster has snapshots, or the values say so. */}}
+{{- define "open-local.snapshots" -}}
+{{- $wanted := .Values.snapshots.enabled | toString -}}
+{{- if or (eq $wanted "true") (and (eq $wanted "auto") (.Capabilities.APIVersions.Has "snapshot.storage.k8s.io/v1/VolumeSnapshotClass")) -}}
+true
+{{- end -}}
+{{- end }}
