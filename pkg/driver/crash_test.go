@@ -5,15 +5,19 @@ package driver_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 
+	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/open-local/open-local/pkg/capacity"
+	"github.com/open-local/open-local/pkg/lvm"
 	"github.com/open-local/open-local/pkg/provision/provisiontest"
+	"github.com/open-local/open-local/pkg/volume"
 )
 
 // An act is what a sidecar or the kubelet does with a machine.
@@ -35,6 +39,23 @@ func provisioned(m *machine, ctx context.Context) error { return m.provision(ctx
 func unprovisioned(m *machine, ctx context.Context) error { return m.unprovision(ctx, id) }
 
 func expanded(m *machine, ctx context.Context) error { return m.expand(ctx, 500*mib) }
+
+// copyID is the volume that is made of another, or of its snapshot.
+const copyID = "local-c0c0c0c0-2f39-4a0c-8f5f-6c6d1a1f0c11"
+
+func restored(m *machine, ctx context.Context) error {
+	return m.provision(ctx, copyID, &csi.VolumeContentSource{Type: &csi.VolumeContentSource_Snapshot{
+		Snapshot: &csi.VolumeContentSource_SnapshotSource{SnapshotId: snapID},
+	}})
+}
+
+func cloned(m *machine, ctx context.Context) error {
+	return m.provision(ctx, copyID, &csi.VolumeContentSource{Type: &csi.VolumeContentSource_Volume{
+		Volume: &csi.VolumeContentSource_VolumeSource{VolumeId: id},
+	}})
+}
+
+func copyGone(m *machine, ctx context.Context) error { return m.unprovision(ctx, copyID) }
 
 func shown(m *machine, _ context.Context) error { return publishing(m.t, m.node, m.own()) }
 
@@ -68,6 +89,64 @@ var chapters = []chapter{
 		after:  func(t *testing.T, m *machine) { wantOneVolume(t, m, 500*mib); wantFilled(t, m) },
 		ends:   []act{(*machine).detach, unprovisioned},
 		points: 10,
+	},
+	{
+		name: "snapshot", before: []act{provisioned, (*machine).attach}, step: (*machine).snapshot,
+		after:  func(t *testing.T, m *machine) { wantVolumes(t, m, id, snapID) },
+		ends:   []act{(*machine).unsnapshot, (*machine).detach, unprovisioned},
+		points: 9,
+	},
+	{
+		name: "delete a snapshot", before: []act{provisioned, (*machine).snapshot}, step: (*machine).unsnapshot,
+		after:  func(t *testing.T, m *machine) { wantVolumes(t, m, id) },
+		ends:   []act{unprovisioned},
+		points: 9,
+	},
+	{
+		name: "delete a volume that has a snapshot", before: []act{provisioned, (*machine).snapshot}, step: unprovisioned,
+		after:  func(t *testing.T, m *machine) { wantVolumes(t, m, id, snapID) },
+		ends:   []act{(*machine).unsnapshot},
+		points: 13,
+	},
+	{
+		name: "delete the last snapshot of a deleted volume", before: []act{provisioned, (*machine).snapshot, unprovisioned}, step: (*machine).unsnapshot,
+		points: 12,
+	},
+	{
+		name: "restore", before: []act{provisioned, (*machine).snapshot}, step: restored,
+		after:  wantCopy,
+		ends:   []act{unprovisioned, (*machine).unsnapshot, copyGone},
+		points: 17,
+	},
+	{
+		name: "restore of a deleted volume", before: []act{provisioned, (*machine).snapshot, unprovisioned}, step: restored,
+		after:  wantCopy,
+		ends:   []act{(*machine).unsnapshot, copyGone},
+		points: 17,
+	},
+	{
+		name: "clone", before: []act{provisioned, (*machine).attach}, step: cloned,
+		after:  func(t *testing.T, m *machine) { wantVolumes(t, m, id, copyID); wantCopy(t, m) },
+		ends:   []act{(*machine).detach, unprovisioned, copyGone},
+		points: 23,
+	},
+	{
+		name: "restore into a claim that is then deleted", before: []act{provisioned, (*machine).snapshot}, step: restored, repeat: copyGone,
+		after:  func(t *testing.T, m *machine) { wantVolumes(t, m, id, snapID) },
+		ends:   []act{(*machine).unsnapshot, unprovisioned},
+		points: 17,
+	},
+	{
+		name: "clone into a claim that is then deleted", before: []act{provisioned}, step: cloned, repeat: copyGone,
+		after:  func(t *testing.T, m *machine) { wantVolumes(t, m, id) },
+		ends:   []act{unprovisioned},
+		points: 23,
+	},
+	{
+		name: "delete a clone", before: []act{provisioned, cloned}, step: copyGone,
+		after:  func(t *testing.T, m *machine) { wantVolumes(t, m, id) },
+		ends:   []act{unprovisioned},
+		points: 9,
 	},
 	{
 		name: "publish an inline volume", step: shown,
@@ -173,5 +252,31 @@ func wantFilled(t *testing.T, m *machine) {
 	v := m.host.node.Volume("pool", id)
 	if m.host.filled[v.UUID] != v.Size {
 		t.Errorf("the file system has %s of %s", m.host.filled[v.UUID], v.Size)
+	}
+}
+
+func wantVolumes(t *testing.T, m *machine, names ...string) {
+	t.Helper()
+	var want []string
+	for _, name := range names {
+		want = append(want, "pool/"+name)
+	}
+	got := m.host.node.Volumes()
+	slices.Sort(want)
+	slices.Sort(got)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("volumes (-want +got):\n%s", diff)
+	}
+}
+
+// wantCopy checks that the copy is whole.
+func wantCopy(t *testing.T, m *machine) {
+	t.Helper()
+	path := lvm.DevicePath("pool", copyID)
+	if _, renewed := m.host.node.Devices.Renewed(path); !renewed {
+		t.Error("the file system of the copy is not its own")
+	}
+	if v := m.host.node.Volume("pool", copyID); v.HasTag(volume.CopyingTag) {
+		t.Error("the copy is handed out while it is marked as being copied")
 	}
 }

@@ -42,14 +42,15 @@ type machine struct {
 	controller      *driver.Controller
 	node            *driver.Node
 	staging, target string
+	contents        map[string]bool // VolumeSnapshotContents that are ready, by handle
 }
 
 func newMachine(t *testing.T, k *provisiontest.Killer) *machine {
 	t.Helper()
-	host, p := newFakeHost(t, map[string]capacity.Bytes{"pool": 1024 * mib})
+	host, p := newFakeHost(t, map[string]capacity.Bytes{"pool": 4 * capacity.GiB})
 	host.killer = k
 	host.node.Use(k)
-	m := &machine{host: host, rig: &rig{
+	m := &machine{host: host, contents: map[string]bool{}, rig: &rig{
 		t: t, parts: p,
 		reports: nlsfake.NewSimpleClientset(&v1alpha1.NodeLocalStorage{ObjectMeta: metav1.ObjectMeta{Name: nodeName}}),
 		cluster: fake.NewClientset(&corev1.Node{
@@ -106,7 +107,7 @@ func (m *machine) boot() {
 		m.t.Fatal(err)
 	}
 	m.controller = driver.NewController(driver.ControllerOptions{
-		Directory: m.directory, Nodes: m.directory, Reserver: &reserver{group: "pool"}, Prefer: allocator.Binpack, Driver: volume.DefaultDriver, Cluster: "test",
+		Directory: m.directory, Nodes: m.directory, Snapshots: m.directory, Reserver: &reserver{group: "pool"}, Prefer: allocator.Binpack, Driver: volume.DefaultDriver, Cluster: "test",
 	})
 	m.node = m.host.process()
 }
@@ -246,6 +247,33 @@ func (m *machine) expand(ctx context.Context, size capacity.Bytes) error {
 	return err
 }
 
+// snapshot makes a snapshot of the volume, and says so on its VolumeSnapshotContent, as
+// csi-snapshotter does.
+func (m *machine) snapshot(ctx context.Context) error {
+	made, err := m.controller.CreateSnapshot(ctx, &csi.CreateSnapshotRequest{Name: snapID, SourceVolumeId: id})
+	if err != nil {
+		return err
+	}
+	return m.write("status of volumesnapshotcontents", func() { m.contents[made.GetSnapshot().GetSnapshotId()] = true })
+}
+
+// unsnapshot deletes the snapshot and its VolumeSnapshotContent.
+func (m *machine) unsnapshot(ctx context.Context) error {
+	if _, err := m.controller.DeleteSnapshot(ctx, &csi.DeleteSnapshotRequest{SnapshotId: snapID}); err != nil {
+		return err
+	}
+	return m.write("removal of volumesnapshotcontents", func() { delete(m.contents, snapID) })
+}
+
+// write is a write to the API server of something that its fake has not.
+func (m *machine) write(what string, do func()) error {
+	if err := m.host.killer.Pass("before the " + what); err != nil {
+		return err
+	}
+	do()
+	return m.host.killer.Pass("after the " + what)
+}
+
 // own is an inline volume of a pod of the machine.
 func (m *machine) own() scratch { return scratchOf(m.host.kubelet, "web-0", podUID) }
 
@@ -256,8 +284,9 @@ func (m *machine) wantNothing(after string) {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	if left := m.host.node.Volumes(); len(left) > 0 || len(m.host.mounted) > 0 || len(pvs.Items) > 0 {
-		m.t.Errorf("after death %q are left: volumes %q, mounts %v, %d PersistentVolumes", after, left, m.host.mounted, len(pvs.Items))
+	if left := m.host.node.Volumes(); len(left) > 0 || len(m.host.mounted)+m.host.node.Devices.Mounted() > 0 || len(pvs.Items)+len(m.contents) > 0 {
+		m.t.Errorf("after death %q are left: volumes %q, mounts %v and %d of copies, %d PersistentVolumes, %d VolumeSnapshotContents",
+			after, left, m.host.mounted, m.host.node.Devices.Mounted(), len(pvs.Items), len(m.contents))
 	}
 	if paths, err := os.ReadDir(filepath.Dir(m.target)); err != nil || len(paths) > 0 {
 		m.t.Errorf("after death %q are left: target paths %v, %v", after, paths, err)

@@ -46,6 +46,10 @@ func operations(t *testing.T, b *bed) []operation {
 		logical := provision.Logical{Host: lvm.New(node.Counter), Devices: node.Devices, Managed: node.Groups, Prefer: allocator.Binpack, Clock: clock.RealClock{}}
 		return logical.Recall(t.Context())
 	}
+	copied := func(id string, of provision.Source) error {
+		_, err := node.Ensure(t.Context(), provision.Spec{ID: id, Kind: volume.LVM, Group: "pool", Size: 420 * mib, Source: of})
+		return err
+	}
 	create := func(id, fsType string) func() error {
 		return func() error {
 			_, err := b.controller.CreateVolume(t.Context(), claim(id, fsType, int64(400*mib), nil))
@@ -86,6 +90,9 @@ func operations(t *testing.T, b *bed) []operation {
 		{"change its limits, repeated", func() error { return node.Modify(t.Context(), modification) }},
 		{"snapshot", func() error { _, err := node.Snapshot(t.Context(), snapshot); return err }},
 		{"snapshot, repeated", func() error { _, err := node.Snapshot(t.Context(), snapshot); return err }},
+		{"restore a snapshot", func() error { return copied("restored", provision.Source{Snapshot: "snap-1", Group: "pool"}) }},
+		{"clone a volume", func() error { return copied("cloned", provision.Source{Volume: id, Group: "pool"}) }},
+		{"clone a volume, repeated", func() error { return copied("cloned", provision.Source{Volume: id, Group: "pool"}) }},
 		{"delete a snapshot", func() error { return node.RemoveSnapshot(t.Context(), snapshotRemoval) }},
 		{"unpublish", func() error {
 			_, err := b.node.NodeUnpublishVolume(t.Context(), &csi.NodeUnpublishVolumeRequest{VolumeId: id, TargetPath: b.target})
