@@ -54,7 +54,9 @@ var variants = map[string]values{
 	"another name, driver and namespace": {
 		"name": "yoda", "driver": "yodaplugin.csi.alibabacloud.com", "namespace": "storage",
 	},
-	"cert-manager": {"certificates": values{"mode": "cert-manager"}},
+	"a second scheduler": {"scheduler": values{"mode": "secondary"}},
+	"no extender":        {"scheduler": values{"mode": "none"}},
+	"cert-manager":       {"certificates": values{"mode": "cert-manager"}},
 	"an issuer of one's own": {"certificates": values{
 		"mode": "cert-manager", "certManager": values{"issuerRef": values{"name": "corp", "kind": "ClusterIssuer", "group": "cert-manager.io"}},
 	}},
