@@ -79,7 +79,7 @@ func (img Image) pack() (v1.Image, error) {
 	}
 	config.Architecture, config.OS = "amd64", "linux"
 	config.Config.Entrypoint, config.Config.Cmd = img.Entrypoint, img.Command
-	config.Config.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
+	config.Config.Env = []string{"PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 	return mutate.ConfigFile(packed, config)
 }
 

@@ -24,12 +24,14 @@ const busybox = "/bin/busybox"
 // Pause is the image that holds a pod's namespaces.
 const Pause = "registry.k8s.io/pause:3.10"
 
-// sidecars are the images of CSI sidecars by the program that each holds.
-var sidecars = []struct{ program, reference string }{
-	{"csi-provisioner", "registry.k8s.io/sig-storage/csi-provisioner:v6.3.0"},
-	{"csi-resizer", "registry.k8s.io/sig-storage/csi-resizer:v2.3.0"},
-	{"csi-snapshotter", "registry.k8s.io/sig-storage/csi-snapshotter:v8.7.0"},
-	{"snapshot-controller", "registry.k8s.io/sig-storage/snapshot-controller:v8.7.0"},
+// sidecars are the images of CSI sidecars, and of a second scheduler, by the program
+// that each holds in a directory.
+var sidecars = []struct{ program, reference, directory string }{
+	{"csi-provisioner", "registry.k8s.io/sig-storage/csi-provisioner:v6.3.0", "/"},
+	{"csi-resizer", "registry.k8s.io/sig-storage/csi-resizer:v2.3.0", "/"},
+	{"csi-snapshotter", "registry.k8s.io/sig-storage/csi-snapshotter:v8.7.0", "/"},
+	{"snapshot-controller", "registry.k8s.io/sig-storage/snapshot-controller:v8.7.0", "/"},
+	{"kube-scheduler", "registry.k8s.io/kube-scheduler:v1.36.3", "/usr/local/bin/"},
 }
 
 // Sidecars returns the programs of which there are images.
@@ -66,8 +68,8 @@ func Standard(ctx context.Context, dir string, programs map[string]string) ([]st
 			continue
 		}
 		img := Image{
-			References: []string{s.reference}, Entrypoint: []string{"/" + s.program},
-			Files: []File{{Path: "/" + s.program, From: file}, {Path: "/tmp/", Mode: 0o1777}},
+			References: []string{s.reference}, Entrypoint: []string{s.directory + s.program},
+			Files: []File{{Path: s.directory + s.program, From: file}, {Path: "/tmp/", Mode: 0o1777}},
 		}
 		archives = append(archives, archive(dir, img, file)) // its path holds a key of its content
 		if err := ensure(img, archives[len(archives)-1]); err != nil {
