@@ -38,16 +38,18 @@ import (
 type Ledger struct {
 	mu        sync.RWMutex // guards all below, and all nodes and holds
 	nodes     map[string]*node
-	reported  int                  // how many of them have a report
-	where     map[string]*node     // the node that last began to count the volume
-	doubles   map[string]int       // how many more nodes count a volume of that name
-	promises  map[string]*node     // the node where the volume is promised
-	deadlines map[string]time.Time // when the promise of the volume ends by itself
-	lingers   map[string]bool      // whether the promise of the volume waits only to end
-	holds     map[string]*hold     // by the UID of the pod
-	next      time.Time            // no hold or promise ends by itself before
-	names     interned             // of volume groups
-	changed   chan struct{}        // closed at the next change, when somebody asked
+	reported  int                       // how many of them have a report
+	where     map[string]*node          // the node that last began to count the volume
+	doubles   map[string]int            // how many more nodes count a volume of that name
+	promises  map[string]*node          // the node where the volume is promised
+	deadlines map[string]time.Time      // when the promise of the volume ends by itself
+	lingers   map[string]bool           // whether the promise of the volume waits only to end
+	holds     map[string]*hold          // by the UID of the pod
+	wishes    map[string]capacity.Bytes // how large a volume is asked to be; see Grow
+	grows     map[grower]growth         // what is counted of that
+	next      time.Time                 // no hold or promise ends by itself before
+	names     interned                  // of volume groups
+	changed   chan struct{}             // closed at the next change, when somebody asked
 }
 
 // New returns a Ledger that knows of no node.
@@ -60,6 +62,8 @@ func New() *Ledger {
 		deadlines: map[string]time.Time{},
 		lingers:   map[string]bool{},
 		holds:     map[string]*hold{},
+		wishes:    map[string]capacity.Bytes{},
+		grows:     map[grower]growth{},
 		names:     interned{ids: map[string]groupID{}, names: []string{""}},
 	}
 }
@@ -112,6 +116,7 @@ func (l *Ledger) Report(name string, report Report) (first bool) {
 	l.replace(n, report.Groups)
 	n.reported = true
 	l.recount(n)
+	l.review(n)
 	l.ring()
 	return first
 }

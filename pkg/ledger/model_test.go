@@ -17,11 +17,13 @@ import (
 // The model says the same as the ledger, slowly: it keeps what it was told in lists
 // and computes what is free from all of them whenever it is asked.
 type model struct {
-	reports  map[string]*Report              // by node; nil when it left
-	existing map[string]map[string]modelSpot // by node, then volume
-	promises map[string]modelPromise         // by volume
-	holds    map[string]modelHold            // by pod
-	seen     map[string]map[string]bool      // by node, then volume
+	reports  map[string]*Report                   // by node; nil when it left
+	existing map[string]map[string]modelSpot      // by node, then volume
+	promises map[string]modelPromise              // by volume
+	holds    map[string]modelHold                 // by pod
+	seen     map[string]map[string]bool           // by node, then volume
+	wishes   map[string]capacity.Bytes            // by volume
+	grows    map[string]map[string]capacity.Bytes // by node, then volume: the size counted
 }
 
 type modelSpot struct {
@@ -49,10 +51,13 @@ func newModel() *model {
 		promises: map[string]modelPromise{},
 		holds:    map[string]modelHold{},
 		seen:     map[string]map[string]bool{},
+		wishes:   map[string]capacity.Bytes{},
+		grows:    map[string]map[string]capacity.Bytes{},
 	}
 	for _, node := range nodeNames {
 		m.existing[node] = map[string]modelSpot{}
 		m.seen[node] = map[string]bool{}
+		m.grows[node] = map[string]capacity.Bytes{}
 	}
 	return m
 }
@@ -79,7 +84,7 @@ func (m *model) counted(node, name string) (spot modelSpot, ok bool) {
 	existing, exists := m.existing[node][name]
 	promise, promised := m.promises[name]
 	promised = promised && promise.node == node
-	wants := existing.size
+	wants := max(existing.size, m.grows[node][name])
 	if promised {
 		wants = max(wants, promise.size)
 	}
@@ -197,6 +202,51 @@ func (m *model) report(node string, r Report) {
 		case promised && promise.node == node, !exists:
 			delete(m.seen[node], name)
 		}
+	}
+}
+
+// lacks reports whether more is counted in the group of the volume than it has.
+func (m *model) lacks(node, name string) bool {
+	spot, _ := m.counted(node, name)
+	free, managed := m.free(node, "nobody")[spot.group]
+	return managed && free < 0
+}
+
+// grow tries to count the volume as large as it is wished to be.
+func (m *model) grow(node, name string) {
+	existing, exists := m.existing[node][name]
+	if wish := m.wishes[name]; !exists || wish <= existing.size {
+		delete(m.grows[node], name)
+	} else if m.grows[node][name] != wish {
+		m.grows[node][name] = wish
+		if m.lacks(node, name) {
+			delete(m.grows[node], name)
+		}
+	}
+}
+
+// review is what a report makes of wishes.
+func (m *model) review(node string) {
+	for _, name := range m.names() {
+		if m.grows[node][name] > 0 && m.lacks(node, name) {
+			delete(m.grows[node], name)
+		}
+	}
+	for _, name := range m.names() {
+		m.grow(node, name)
+	}
+}
+
+// fulfil forgets a wish that has come true on every node where the volume exists.
+func (m *model) fulfil(name string) {
+	exists, open := false, false
+	for _, node := range nodeNames {
+		if existing, here := m.existing[node][name]; here {
+			exists, open = true, open || existing.size < m.wishes[name]
+		}
+	}
+	if m.wishes[name] == 0 || exists && !open {
+		delete(m.wishes, name)
 	}
 }
 
@@ -383,6 +433,16 @@ func TestTheLedgerAgreesWithAnObviousOne(t *testing.T) {
 				on, r := node(), drawReport(t)
 				same("first", l.Report(on, r), m.reports[on] == nil)
 				m.report(on, r)
+				m.review(on)
+			},
+			"grow": func(t *rapid.T) {
+				what, size := name(), capacity.Bytes(rapid.Int64Range(0, 40).Draw(t, "wish"))
+				l.Grow(what, size)
+				m.wishes[what] = size
+				for _, on := range nodeNames {
+					m.grow(on, what)
+				}
+				m.fulfil(what)
 			},
 			"leave": func(*rapid.T) { on := node(); l.Leave(on); m.leave(on) },
 			"hold": func(t *rapid.T) {
@@ -458,11 +518,15 @@ func TestTheLedgerAgreesWithAnObviousOne(t *testing.T) {
 				l.Exists(what, on, capacity.Spot{Group: spot.group, Size: spot.size})
 				m.existing[on][what] = spot
 				m.unpromise(what)
+				m.grow(on, what)
+				m.fulfil(what)
 			},
 			"gone": func(*rapid.T) {
 				what, on, until := name(), node(), soon()
 				l.Gone(what, on, until)
 				spot, ok := m.existing[on][what]
+				spot.size = max(spot.size, m.grows[on][what])
+				delete(m.grows[on], what)
 				seen := m.seen[on][what]
 				delete(m.existing[on], what)
 				if ok && !seen {

@@ -204,10 +204,18 @@ func (l *Ledger) Exists(name, nodeName string, spot capacity.Spot) {
 	defer l.mu.Unlock()
 	n := l.node(nodeName)
 	e := n.volumes[name]
-	e.existing, e.existingIn = max(1, spot.Size), l.names.id(spot.Group)
+	size, key := max(1, spot.Size), grower{n, name}
+	e.existing, e.existingIn = size, l.names.id(spot.Group)
+	if g, grows := l.grows[key]; grows && g.to > size {
+		e.existing, l.grows[key] = g.to, growth{was: size, to: g.to}
+	} else {
+		delete(l.grows, key)
+	}
 	l.set(n, name, e)
 	l.unpromise(name)
 	l.recount(n)
+	l.regrow(n, name)
+	l.fulfil(name)
 	l.ring()
 }
 
@@ -223,6 +231,7 @@ func (l *Ledger) Gone(name, nodeName string, until time.Time) {
 	e := n.volumes[name]
 	spot := promised{id: e.existingIn, size: e.existing}
 	e.existing = 0
+	delete(l.grows, grower{n, name})
 	if e.seen {
 		l.set(n, name, e)
 	} else {
