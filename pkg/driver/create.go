@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -187,21 +188,28 @@ func (w wanted) claims() []volume.Claim {
 	}}
 }
 
-// withRoom returns the nodes on which w may lie and that seem to have room for it.
+// withRoom returns the nodes on which w may lie and that seem to have room for it, in
+// the order of the request, or the best first where any node will do: then no
+// scheduler has weighed them.
 func (c *Controller) withRoom(w wanted) []string {
-	claim := w.claims()
-	names := w.nodes
+	claim, names := w.claims(), slices.Clone(w.nodes)
 	if len(names) == 0 {
 		names = c.o.Nodes.Names()
 	}
-	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+	scores := map[string]int64{}
+	names = slices.DeleteFunc(names, func(name string) bool {
 		node, known := c.o.Nodes.Capacity(name)
 		if !known {
 			return true
 		}
-		_, err := allocator.Place(node, claim, c.o.Prefer)
+		spots, err := allocator.Place(node, claim, c.o.Prefer)
+		scores[name] = allocator.Score(node, spots, c.o.Prefer)
 		return err != nil
 	})
+	if len(w.nodes) == 0 {
+		slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(scores[b], scores[a]) })
+	}
+	return names
 }
 
 // placeOn makes the volume on the node, in the group that the scheduler names.

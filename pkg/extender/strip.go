@@ -77,6 +77,9 @@ func stripClaim(claim *corev1.PersistentVolumeClaim) *corev1.PersistentVolumeCla
 	small.Spec.StorageClassName = claim.Spec.StorageClassName
 	small.Spec.VolumeName = claim.Spec.VolumeName
 	small.Spec.Resources = claim.Spec.Resources
+	if begun, is := claim.Status.AllocatedResources[corev1.ResourceStorage]; is {
+		small.Status.AllocatedResources = corev1.ResourceList{corev1.ResourceStorage: begun}
+	}
 	return small
 }
 

@@ -153,12 +153,14 @@ func (s *Scheduler) volumeSeen(pv *corev1.PersistentVolume) {
 	if p, ours := placedBy(s.o.Driver, pv); ours && p.kind == volume.LVM {
 		s.ledger.Choose(p.name, p.node, s.late())
 		s.ledger.Exists(p.name, p.node, p.spot)
+		s.wishedFor(pv)
 	}
 }
 
 func (s *Scheduler) volumeGone(pv *corev1.PersistentVolume) {
 	if p, ours := placedBy(s.o.Driver, pv); ours {
 		s.ledger.Gone(p.name, p.node, s.soon())
+		s.ledger.Grow(p.name, 0)
 	}
 }
 
@@ -170,8 +172,10 @@ func (s *Scheduler) claimSeen(log klog.Logger, before, now *corev1.PersistentVol
 	switch {
 	case now.Spec.VolumeName == volume.ForClaim(s.o.VolumePrefix, string(now.UID)):
 		// Its PersistentVolume was or will be seen, and ends the promise.
+		s.growthSeen(now)
 	case now.Spec.VolumeName != "":
 		s.ledger.Forget(name) // it found a volume that was there
+		s.growthSeen(now)
 	case selected != "":
 		if err := s.landed(now, selected); err != nil {
 			log.V(2).Info("A claim has a node where it has no place", "claim", klog.KObj(now), "node", selected, "reason", err.Error())
@@ -208,6 +212,7 @@ func (s *Scheduler) landed(pvc *corev1.PersistentVolumeClaim, node string) error
 
 func (s *Scheduler) claimGone(pvc *corev1.PersistentVolumeClaim) {
 	s.ledger.Linger(s.o.volumeOf(string(pvc.UID)), s.soon())
+	s.unwished(pvc)
 }
 
 // podSeen ends what the pod holds when it has landed or ended, and counts its inline

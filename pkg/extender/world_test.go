@@ -344,7 +344,7 @@ func pv(claim, node, group string, size capacity.Bytes) *corev1.PersistentVolume
 		VolumeAttributes: map[string]string{"volumeType": "LVM", "vgName": group},
 	}
 	v.Spec.Capacity = corev1.ResourceList{corev1.ResourceStorage: *resource.NewQuantity(int64(size), resource.BinarySI)}
-	v.Spec.ClaimRef = &corev1.ObjectReference{Namespace: "default", Name: claim}
+	v.Spec.ClaimRef = &corev1.ObjectReference{Namespace: "default", Name: claim, UID: types.UID("uid-" + claim)}
 	v.Spec.NodeAffinity = &corev1.VolumeNodeAffinity{Required: &corev1.NodeSelector{
 		NodeSelectorTerms: []corev1.NodeSelectorTerm{{MatchExpressions: []corev1.NodeSelectorRequirement{{
 			Key: volume.TopologyKey, Operator: corev1.NodeSelectorOpIn, Values: []string{node},
