@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -131,6 +132,9 @@ func (o *schedulerOptions) connect(ctx context.Context) (*clients, error) {
 	config.UserAgent = schedulerComponent + "/" + version
 	storage, err := versioned.NewForConfig(config)
 	if err != nil {
+		return nil, err
+	}
+	if o.Snapshots, err = dynamic.NewForConfig(config); err != nil {
 		return nil, err
 	}
 	core := rest.CopyConfig(config)

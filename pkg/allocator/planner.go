@@ -260,7 +260,10 @@ func (p *Planner) costIn(claim, group int) capacity.Bytes {
 
 func (p *Planner) priceIn(claim int, g *capacity.Group) {
 	c := &p.claims[claim]
-	p.cost[claim] = g.Cost(c.Layout, c.Size)
+	p.cost[claim] = 0
+	if !c.TakesNothing() {
+		p.cost[claim] = g.Cost(c.Layout, c.Size)
+	}
 	if c.Layout != capacity.Striped {
 		p.extent[claim] = g.Extent
 	}

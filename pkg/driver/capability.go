@@ -91,16 +91,18 @@ func (a access) onOneNode() error {
 	return fmt.Errorf("%w access mode %s: a local volume can be used on one node at a time", volume.ErrInvalid, a.shared)
 }
 
-// parseAccesses reads all the ways in which one volume is to be used, on one node at a
-// time. They must agree on whether it is a device or a file system, and on which.
-func parseAccesses(capabilities []*csi.VolumeCapability) (access, error) {
+// checkAccesses tells why a volume cannot be used in all of these ways, on one node at
+// a time, or nil.
+func checkAccesses(capabilities []*csi.VolumeCapability) error {
 	a, err := parseSharedAccesses(capabilities)
 	if err != nil {
-		return access{}, err
+		return err
 	}
-	return a, a.onOneNode()
+	return a.onOneNode()
 }
 
+// parseSharedAccesses reads all the ways in which one volume is to be used. They must
+// agree on whether it is a device or a file system, and on which.
 func parseSharedAccesses(capabilities []*csi.VolumeCapability) (access, error) {
 	if len(capabilities) == 0 {
 		return access{}, fmt.Errorf("%w request: the volume capabilities are missing", volume.ErrInvalid)

@@ -171,7 +171,7 @@ func (c *Controller) ValidateVolumeCapabilities(_ context.Context, req *csi.Vali
 	if _, err := c.o.Directory.Find(req.GetVolumeId()); err != nil {
 		return nil, err
 	}
-	_, err := parseAccesses(req.GetVolumeCapabilities())
+	err := checkAccesses(req.GetVolumeCapabilities())
 	if err == nil && len(req.GetParameters()) > 0 {
 		_, err = parseParameters(req.GetParameters())
 	}
@@ -215,7 +215,7 @@ func (c *Controller) GetCapacity(_ context.Context, req *csi.GetCapacityRequest)
 		}
 	}
 	if req.GetVolumeCapabilities() != nil {
-		if _, err := parseAccesses(req.GetVolumeCapabilities()); err != nil {
+		if err := checkAccesses(req.GetVolumeCapabilities()); err != nil {
 			available, largest = 0, 0
 		}
 	}

@@ -124,14 +124,23 @@ func (c *Controller) create(ctx context.Context, w wanted) (Place, error) {
 	if w.source.Given() {
 		located, refusal := c.locate(w)
 		// What is made already does not need its source any more.
-		if made := err == nil && (errors.Is(refusal, ErrNoVolume) || errors.Is(refusal, ErrNoSnapshot)); refusal != nil && !made {
+		gone := errors.Is(refusal, ErrNoVolume) || errors.Is(refusal, ErrNoSnapshot)
+		if refusal != nil && (err != nil || !gone) {
 			return Place{}, refusal
 		}
 		w = located
 	}
-	switch {
-	case w.shows != nil:
+	if w.shows != nil {
 		return w.show(), nil
+	}
+	return c.place(ctx, w, at, err)
+}
+
+// place makes the volume: at is where it lies already, unless missing says that it is
+// not there.
+func (c *Controller) place(ctx context.Context, w wanted, at Place, missing error) (Place, error) {
+	err := missing
+	switch {
 	case err == nil && w.parameters.Group != "" && w.parameters.Group != at.Group:
 		return Place{}, fmt.Errorf("volume %s: it lies in volume group %s and only %s will do: %w", w.id, at.Group, w.parameters.Group, provision.ErrConflict)
 	case err == nil && (len(w.nodes) == 0 || slices.Contains(w.nodes, at.Node)):

@@ -26,8 +26,11 @@ type caches struct {
 	classes  storagelisters.StorageClassLister
 	storages nlslisters.NodeLocalStorageLister
 
-	podIndex   cache.Indexer
-	claimIndex cache.Indexer
+	podIndex     cache.Indexer
+	claimIndex   cache.Indexer
+	storageIndex cache.Indexer
+
+	contents *contents // nil where snapshots are not looked for
 
 	informers map[string]cache.SharedIndexInformer
 	factory   informers.SharedInformerFactory
@@ -50,6 +53,7 @@ func newCaches(driver string, core kubernetes.Interface, storage versioned.Inter
 		pods: pods.Lister(), claims: claims.Lister(), volumes: volumes.Lister(), nodes: nodes.Lister(),
 		classes: classes.Lister(), storages: storages.Lister(),
 		podIndex: pods.Informer().GetIndexer(), claimIndex: claims.Informer().GetIndexer(),
+		storageIndex: storages.Informer().GetIndexer(),
 		informers: map[string]cache.SharedIndexInformer{
 			"pods": pods.Informer(), "claims": claims.Informer(), "volumes": volumes.Informer(),
 			"nodes": nodes.Informer(), "classes": classes.Informer(), "storages": storages.Informer(),
@@ -65,6 +69,7 @@ func newCaches(driver string, core kubernetes.Interface, storage versioned.Inter
 		storages.Informer().SetTransform(stripped(stripStorage)),
 		pods.Informer().AddIndexers(cache.Indexers{byClaim: claimsOfPod}),
 		claims.Informer().AddIndexers(cache.Indexers{bySelectedNode: selectedNodeOf}),
+		storages.Informer().AddIndexers(cache.Indexers{bySnapshot: snapshotsIn}),
 	)
 }
 
@@ -72,6 +77,7 @@ func newCaches(driver string, core kubernetes.Interface, storage versioned.Inter
 func (c *caches) start(ctx context.Context) error {
 	c.factory.StartWithContext(ctx)
 	c.ours.StartWithContext(ctx)
+	c.contents.start(ctx)
 	for name, informer := range c.informers {
 		if !cache.WaitForCacheSync(ctx.Done(), informer.HasSynced) {
 			return errors.New("waiting for the cache of " + name + ": told to stop")
@@ -84,6 +90,7 @@ func (c *caches) start(ctx context.Context) error {
 func (c *caches) stop() {
 	c.factory.Shutdown()
 	c.ours.Shutdown()
+	c.contents.stop()
 }
 
 // claimOf returns the name of the claim behind a volume of the pod, or "".

@@ -30,8 +30,8 @@ func (s *Scheduler) concerns(pod *corev1.Pod) bool {
 // An error wraps volume.ErrInvalid when no node will do, or errLagging.
 //
 // A claim that is bound has its volume, and the scheduler keeps to the volume's node. A
-// claim of a class with immediate binding is provisioned whatever the pod does. A
-// restore from a snapshot is asked for like any claim.
+// claim of a class with immediate binding is provisioned whatever the pod does. What is
+// made of a snapshot or another claim lies where that does.
 func (s *Scheduler) asks(pod *corev1.Pod) ([]volume.Claim, error) {
 	var wanted []volume.Claim
 	for i := range pod.Spec.Volumes {
@@ -76,10 +76,10 @@ func (s *Scheduler) ask(pod *corev1.Pod, v *corev1.Volume) (volume.Claim, bool, 
 	if err != nil || class == nil || pvc.Spec.VolumeName != "" || !waitsForConsumer(class) {
 		return volume.Claim{}, false, err
 	}
-	claim, err := s.claimFrom(pvc, class)
-	if place, counted := s.ledger.Where(claim.Volume); counted && place.Exists {
+	if place, counted := s.ledger.Where(s.o.volumeOf(string(pvc.UID))); counted && place.Exists {
 		return volume.Claim{}, false, nil // its PersistentVolume is there, and binding it under way
 	}
+	claim, err := s.claimFrom(pvc, class)
 	return claim, err == nil, err
 }
 
@@ -130,15 +130,19 @@ func (s *Scheduler) claimFrom(pvc *corev1.PersistentVolumeClaim, class *storagev
 	if params.Kind != volume.LVM {
 		return volume.Claim{}, fmt.Errorf("%w storage class %q: volumes of type %s are not served yet", volume.ErrInvalid, class.Name, params.Kind)
 	}
+	from, err := s.sourceOf(pvc)
+	if err != nil {
+		return volume.Claim{}, err
+	}
 	size := pvc.Spec.Resources.Requests[corev1.ResourceStorage]
-	return volume.Claim{
+	return from.beside(volume.Claim{
 		Volume: s.o.volumeOf(string(pvc.UID)),
 		Name:   pvc.Namespace + "/" + pvc.Name,
 		Size:   capacity.Bytes(size.Value()),
 		Group:  params.Group,
 		Media:  params.Media,
 		Layout: params.Layout,
-	}, nil
+	}), nil
 }
 
 // ended reports whether the pod will not run any more.

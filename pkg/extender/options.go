@@ -24,6 +24,7 @@ import (
 	"fmt"
 	"time"
 
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/utils/clock"
 
@@ -52,6 +53,9 @@ type Options struct {
 	Version    string // what /version answers
 	// Replica is nil where there is no other extender.
 	Replica Replica
+	// Snapshots reads VolumeSnapshotContents, which may be absent. Claims made of
+	// snapshots are refused where it is nil.
+	Snapshots dynamic.Interface
 	// Events are told on pods that wait why no node has room. None when nil.
 	Events record.EventRecorder
 	Clock  clock.Clock // the real one when nil

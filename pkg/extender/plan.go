@@ -19,6 +19,7 @@ var errNoReport = errors.New(noReport)
 // have room for the others.
 type plan struct {
 	claims []volume.Claim
+	pinned []error // of claims: why only one node will do, or nil
 	whole  *allocator.Planner
 	parts  map[string]*part // by node
 }
@@ -30,7 +31,7 @@ type part struct {
 }
 
 func (s *Scheduler) plan(claims []volume.Claim) *plan {
-	p := &plan{claims: claims, whole: allocator.NewPlanner(claims, s.o.Prefer), parts: map[string]*part{}}
+	p := &plan{claims: claims, pinned: pins(claims), whole: allocator.NewPlanner(claims, s.o.Prefer), parts: map[string]*part{}}
 	at := make([]string, len(claims))
 	for i := range claims {
 		if place, counted := s.ledger.Where(claims[i].Volume); counted {
@@ -56,6 +57,9 @@ func (s *Scheduler) plan(claims []volume.Claim) *plan {
 func (p *plan) place(view *ledger.View, into []capacity.Spot) ([]capacity.Spot, error) {
 	if !view.Reported {
 		return into, errNoReport
+	}
+	if err := p.elsewhere(view); err != nil {
+		return into, err
 	}
 	var part *part
 	if len(p.parts) > 0 {

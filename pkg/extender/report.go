@@ -93,6 +93,9 @@ func partition(suffix string) bool {
 	return strings.Trim(strings.TrimPrefix(suffix, "p"), "0123456789") == ""
 }
 
+// shownSnapshot is the attribute of a volume that shows a snapshot.
+const shownSnapshot = "csi.aliyun.com/snapshot"
+
 // A placed volume is a PersistentVolume of ours as the ledger counts it.
 type placed struct {
 	name string // of the logical volume
@@ -100,6 +103,8 @@ type placed struct {
 	kind volume.Kind
 	path string // of a mount point or a device
 	spot capacity.Spot
+	// shows says that it shows a snapshot and takes no room of its own.
+	shows bool
 }
 
 // placedBy returns what a PersistentVolume of our driver says, and false when it is not
@@ -116,6 +121,7 @@ func placedBy(driver string, pv *corev1.PersistentVolume) (placed, bool) {
 		kind: volume.Kind(attributes["volumeType"]),
 		spot: capacity.Spot{Group: attributes["vgName"], Size: capacity.Bytes(size.Value())},
 	}
+	p.shows = attributes[shownSnapshot] != ""
 	p.path = attributes[string(p.kind)] // "MountPoint" and "Device" are keys as well
 	return p, p.node != ""
 }

@@ -53,6 +53,11 @@ func New(o Options, core kubernetes.Interface, storage versioned.Interface) (*Sc
 	if s.clock == nil {
 		s.clock = clock.RealClock{}
 	}
+	if o.Snapshots != nil {
+		if caches.contents, err = newContents(o.Driver, o.Snapshots, s.news.ring); err != nil {
+			return nil, fmt.Errorf("preparing the caches: %w", err)
+		}
+	}
 	if o.Events != nil {
 		s.teller = newTeller(s)
 	}

@@ -80,6 +80,11 @@ func stripClaim(claim *corev1.PersistentVolumeClaim) *corev1.PersistentVolumeCla
 	if begun, is := claim.Status.AllocatedResources[corev1.ResourceStorage]; is {
 		small.Status.AllocatedResources = corev1.ResourceList{corev1.ResourceStorage: begun}
 	}
+	if claim.Spec.DataSourceRef != nil { // set by the API server wherever dataSource is
+		small.Spec.DataSourceRef = claim.Spec.DataSourceRef
+	} else if from := claim.Spec.DataSource; from != nil {
+		small.Spec.DataSourceRef = &corev1.TypedObjectReference{APIGroup: from.APIGroup, Kind: from.Kind, Name: from.Name}
+	}
 	return small
 }
 

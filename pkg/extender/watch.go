@@ -150,7 +150,11 @@ func (s *Scheduler) syncNode(log klog.Logger, name string) {
 }
 
 func (s *Scheduler) volumeSeen(pv *corev1.PersistentVolume) {
-	if p, ours := placedBy(s.o.Driver, pv); ours && p.kind == volume.LVM {
+	p, ours := placedBy(s.o.Driver, pv)
+	switch {
+	case ours && p.shows:
+		s.ledger.Forget(p.name) // what was promised before anybody knew
+	case ours && p.kind == volume.LVM:
 		s.ledger.Choose(p.name, p.node, s.late())
 		s.ledger.Exists(p.name, p.node, p.spot)
 		s.wishedFor(pv)

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/dynamic"
 	corefake "k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/klog/v2"
@@ -40,6 +41,7 @@ type world struct {
 	t       *testing.T
 	core    *corefake.Clientset
 	storage *storagefake.Clientset
+	dynamic dynamic.Interface // nil where snapshots are not looked for
 	clock   *clocktesting.FakeClock
 	s       *Scheduler
 	serial  int
@@ -65,7 +67,7 @@ func newWorld(t *testing.T, objects ...runtime.Object) *world {
 func options(w *world) Options {
 	return Options{
 		Driver: volume.DefaultDriver, VolumePrefix: volume.DefaultPrefix, Prefer: allocator.Binpack,
-		HoldTimeout: DefaultHoldTimeout, HoldWait: DefaultHoldWait, Caller: DefaultCaller, Version: "test", Clock: w.clock,
+		HoldTimeout: DefaultHoldTimeout, HoldWait: DefaultHoldWait, Caller: DefaultCaller, Version: "test", Clock: w.clock, Snapshots: w.dynamic,
 	}
 }
 

@@ -142,6 +142,9 @@ func (h *hold) undo(n *node, first int) {
 }
 
 func cost(claim *volume.Claim, g *group) capacity.Bytes {
+	if claim.TakesNothing() {
+		return 0
+	}
 	if claim.Layout != capacity.Striped {
 		return claim.Size.Extents(g.view.Extent)
 	}

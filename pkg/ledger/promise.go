@@ -48,7 +48,7 @@ func (l *Ledger) choose(h *hold, nodeName string, until time.Time) bool {
 		return false
 	}
 	for i, id := range ref.spots() {
-		if n.counts(h.claims[i].Volume) || id == noGroup {
+		if n.counts(h.claims[i].Volume) || id == noGroup || h.claims[i].TakesNothing() {
 			continue
 		}
 		spot := promised{id: id, size: h.claims[i].Size}
@@ -114,7 +114,7 @@ func (l *Ledger) Promise(pod string, claims []volume.Claim, offer Offer, until t
 	}
 	l.release(l.holds[pod])
 	for i := range claims {
-		if n.counts(claims[i].Volume) {
+		if n.counts(claims[i].Volume) || claims[i].TakesNothing() {
 			continue
 		}
 		g := n.byName(offer.Spots[i].Group)

@@ -28,11 +28,16 @@ const progressEvery = 30 * time.Second
 
 // host is the part of *lvm.Host that changes volumes.
 type host interface {
-	CreateVolume(ctx context.Context, c lvm.CreateVolume) error
-	RemoveVolume(ctx context.Context, group, name string, tags ...string) error
+	maker
 	alterer
 	resizer
 	snapshotVerbs
+}
+
+// maker is the part of *lvm.Host that makes and removes volumes.
+type maker interface {
+	CreateVolume(ctx context.Context, c lvm.CreateVolume) error
+	RemoveVolume(ctx context.Context, group, name string, tags ...string) error
 }
 
 // alterer is the part of *lvm.Host that alters, or looks at, a volume which stands.

@@ -72,3 +72,7 @@ type Claim struct {
 	// there; empty means any.
 	Node string
 }
+
+// TakesNothing reports whether the volume will show what lies on its node and have
+// nothing of its own: then no size is asked.
+func (c *Claim) TakesNothing() bool { return c.Size == 0 && c.Node != "" }

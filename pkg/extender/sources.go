@@ -1,0 +1,149 @@
+package extender
+
+import (
+	"errors"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/open-local/open-local/apis/storage/v1alpha1"
+	"github.com/open-local/open-local/pkg/ledger"
+	"github.com/open-local/open-local/pkg/volume"
+)
+
+// A source is what a claim is made of. The zero source is nothing.
+type source struct {
+	what string // in words
+	node string // where it lies
+	// shown says that the claim's volume shows it and takes no room of its own.
+	shown bool
+}
+
+// sourceOf returns what the claim is made of. While that cannot be told it is
+// errLagging: kube-scheduler tries again soon.
+func (s *Scheduler) sourceOf(pvc *corev1.PersistentVolumeClaim) (source, error) {
+	ref := pvc.Spec.DataSourceRef
+	switch {
+	case ref == nil:
+		return source{}, nil
+	case ref.Namespace != nil && *ref.Namespace != pvc.Namespace:
+		return source{}, fmt.Errorf("%w claim %s/%s: it is made of what is in namespace %s", volume.ErrInvalid, pvc.Namespace, pvc.Name, *ref.Namespace)
+	}
+	from := source{what: ref.Kind + " " + ref.Name}
+	var err error
+	switch {
+	case ref.Kind == "PersistentVolumeClaim" && (ref.APIGroup == nil || *ref.APIGroup == ""):
+		from.node, err = s.nodeOfClaim(pvc.Namespace, ref.Name)
+	case ref.Kind == "VolumeSnapshot" && ref.APIGroup != nil && *ref.APIGroup == snapshotGroup:
+		from.node, from.shown, err = s.nodeOfSnapshot(pvc.Namespace, ref.Name)
+	default:
+		return source{}, nil // somebody else fills the volume
+	}
+	if err != nil {
+		return source{}, fmt.Errorf("claim %s/%s is made of %s: %w", pvc.Namespace, pvc.Name, from.what, err)
+	}
+	return from, nil
+}
+
+// nodeOfClaim returns where the volume of a claim lies.
+func (s *Scheduler) nodeOfClaim(namespace, name string) (string, error) {
+	pvc, err := s.caches.claims.PersistentVolumeClaims(namespace).Get(name)
+	switch {
+	case apierrors.IsNotFound(err):
+		return "", fmt.Errorf("no such claim: %w", errLagging)
+	case err != nil:
+		return "", err
+	case pvc.Spec.VolumeName == "":
+		return "", fmt.Errorf("that has no volume yet: %w", errLagging)
+	}
+	pv, err := s.caches.volumes.Get(pvc.Spec.VolumeName)
+	switch {
+	case apierrors.IsNotFound(err):
+		return "", fmt.Errorf("its PersistentVolume %s: %w", pvc.Spec.VolumeName, errLagging)
+	case err != nil:
+		return "", err
+	}
+	placed, ours := placedBy(s.o.Driver, pv)
+	if !ours {
+		return "", fmt.Errorf("%w source: its volume is none of %s", volume.ErrInvalid, s.o.Driver)
+	}
+	return placed.node, nil
+}
+
+// nodeOfSnapshot returns where a snapshot lies, and whether a claim made of it shows the
+// snapshot itself.
+func (s *Scheduler) nodeOfSnapshot(namespace, name string) (string, bool, error) {
+	handle, err := s.caches.contents.handleOf(namespace, name)
+	if err != nil {
+		return "", false, err
+	}
+	for _, nls := range indexed[*v1alpha1.NodeLocalStorage](s.caches.storageIndex, bySnapshot, handle) {
+		if lv := snapshotIn(nls, handle); lv != nil {
+			return nls.Name, lv.RestoreReadOnly, nil
+		}
+	}
+	return "", false, fmt.Errorf("no node reports snapshot %s: %w", handle, errLagging)
+}
+
+func snapshotIn(nls *v1alpha1.NodeLocalStorage, handle string) *v1alpha1.LogicalVolume {
+	for i := range nls.Status.NodeStorageInfo.VolumeGroups {
+		group := &nls.Status.NodeStorageInfo.VolumeGroups[i]
+		for j := range group.LogicalVolumes {
+			if group.LogicalVolumes[j].SnapshotID == handle {
+				return &group.LogicalVolumes[j]
+			}
+		}
+	}
+	return nil
+}
+
+// snapshotsIn is the index of reports by the handles of the snapshots in them.
+func snapshotsIn(obj any) ([]string, error) {
+	nls, ok := obj.(*v1alpha1.NodeLocalStorage)
+	if !ok {
+		return nil, nil
+	}
+	var handles []string
+	for i := range nls.Status.NodeStorageInfo.VolumeGroups {
+		for _, lv := range nls.Status.NodeStorageInfo.VolumeGroups[i].LogicalVolumes {
+			if lv.SnapshotID != "" {
+				handles = append(handles, lv.SnapshotID)
+			}
+		}
+	}
+	return handles, nil
+}
+
+// beside makes claim one that lies where its source does.
+func (from source) beside(claim volume.Claim) volume.Claim {
+	claim.Node = from.node
+	if from.shown {
+		claim.Size, claim.Group, claim.Media, claim.Layout = 0, "", "", ""
+	}
+	return claim
+}
+
+// errElsewhere is why a node is refused that is not where a claim's source lies.
+var errElsewhere = errors.New("what a claim of the pod is made of lies on another node")
+
+// elsewhere returns why the node is not where the claims must lie, or nil.
+func (p *plan) elsewhere(view *ledger.View) error {
+	for i := range p.claims {
+		if at := p.claims[i].Node; at != "" && at != view.Name {
+			return p.pinned[i]
+		}
+	}
+	return nil
+}
+
+// pins returns for each claim why nodes are refused but that of its source.
+func pins(claims []volume.Claim) []error {
+	pinned := make([]error, len(claims))
+	for i := range claims {
+		if claims[i].Node != "" {
+			pinned[i] = fmt.Errorf("%w: claim %s, node %s", errElsewhere, claims[i].Name, claims[i].Node)
+		}
+	}
+	return pinned
+}
