@@ -26,7 +26,7 @@ var layers = []struct {
 }{
 	{"pure", []string{"capacity", "volume", "allocator", "ledger", "initplan"}},
 	{"hands", []string{"hostexec", "devfile", "devmapper", "blockcopy", "lvm", "blockdev", "mounts", "iolimit"}},
-	{"workflows", []string{"provision"}},
+	{"workflows", []string{"provision", "health"}},
 	{"edges", []string{"agent", "controller", "directory", "driver", "extender", "metrics", "nodeapi", "rpc", "sweep", "tlsfiles"}},
 }
 

@@ -48,6 +48,7 @@ type csiOptions struct {
 	kubeletDir  string
 	nodeAddress string
 	limitsEvery time.Duration
+	healthEvery time.Duration
 }
 
 func csiCommand() *cobra.Command {
@@ -89,6 +90,7 @@ func (o *csiOptions) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.nodeAddress, "node-api-address", ":1736", "node: address at which to answer the controller")
 
 	flags.DurationVar(&o.limitsEvery, "limits-interval", 5*time.Second, "node: how often it is seen to that the limits of volumes hold")
+	flags.DurationVar(&o.healthEvery, "health-interval", 30*time.Second, "node: how often the volumes in use are looked at")
 
 	// The names that the first open-local had.
 	for old, now := range map[string]string{"driver-name": "driver", "drivername": "driver", "nodeID": "node-name"} {
@@ -125,6 +127,7 @@ func (o *csiOptions) validate() error {
 	complain(o.isNode() && !filepath.IsAbs(o.hostRoot), "--host-root %q is not an absolute path", o.hostRoot)
 	complain(o.isNode() && !filepath.IsAbs(o.kubeletDir), "--kubelet-dir %q is not an absolute path", o.kubeletDir)
 	complain(o.isNode() && o.limitsEvery <= 0, "--limits-interval %s is not above zero", o.limitsEvery)
+	complain(o.isNode() && o.healthEvery <= 0, "--health-interval %s is not above zero", o.healthEvery)
 	complain(o.controls() && (o.nodePort < 1 || o.nodePort > 65535), "--node-api-port %d is not a port", o.nodePort)
 	if o.controls() && o.extender != "" {
 		_, _, err := net.SplitHostPort(o.extender)

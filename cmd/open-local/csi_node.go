@@ -50,6 +50,23 @@ func (t teller) Warn(about driver.Subject, reason, message string) {
 	t.events.Event(t.reference(about), corev1.EventTypeWarning, reason, message)
 }
 
+// The reasons of events about a volume's condition are those of Kubernetes' own health
+// monitor, so that whoever watches for them finds ours.
+const (
+	reasonAbnormal = "VolumeConditionAbnormal"
+	reasonNormal   = "VolumeConditionNormal"
+)
+
+// Abnormal says that a volume is not well.
+func (t teller) Abnormal(volume, reason, message string) {
+	t.Warn(driver.Subject{Volume: volume}, reasonAbnormal, reason+": "+message)
+}
+
+// Normal says that a volume is well again.
+func (t teller) Normal(volume, message string) {
+	t.events.Event(t.reference(driver.Subject{Volume: volume}), corev1.EventTypeNormal, reasonNormal, message)
+}
+
 // reference names the object that people look at. Without its UID kubectl describe
 // would not show the event there.
 func (t teller) reference(about driver.Subject) *corev1.ObjectReference {

@@ -33,6 +33,7 @@ import (
 	"github.com/open-local/open-local/pkg/driver"
 	"github.com/open-local/open-local/pkg/driver/registration"
 	"github.com/open-local/open-local/pkg/extender/reserve"
+	"github.com/open-local/open-local/pkg/health"
 	"github.com/open-local/open-local/pkg/hostexec"
 	"github.com/open-local/open-local/pkg/iolimit"
 	"github.com/open-local/open-local/pkg/lvm"
@@ -131,16 +132,25 @@ func (r *csiRun) addNode(ctx context.Context) error {
 	r.closers = append(r.closers, func() error { volumes.Close(); return nil })
 	keeper := iolimit.NewKeeper(iolimit.Root(filepath.Join(r.o.hostRoot, "sys/fs/cgroup")), root, standing)
 	events := recorder(ctx, r.core, "open-local-csi", r.o.node)
+	examiner := health.NewExaminer(root, clock.RealClock{})
+	watcher, err := health.NewWatcher(health.Options{
+		Examiner: examiner, Mounts: mounter, Devices: root, Known: standing, Teller: teller{events, standing},
+		KubeletDir: filepath.Clean(r.o.kubeletDir), Driver: r.o.driver, Registry: r.registry,
+	})
+	if err != nil {
+		return err
+	}
 	r.follow = append(r.follow, own.Run, func(ctx context.Context) {
 		if recalled(ctx, logical) {
 			keeper.Resume(standing.Open())
 			keeper.Run(ctx, clock.RealClock{}, r.o.limitsEvery)
 		}
-	})
+	}, func(ctx context.Context) { watcher.Run(ctx, clock.RealClock{}, r.o.healthEvery) })
 	r.services.Identity.Ready = own.Ready
 	r.services.Node = driver.NewNode(driver.NodeOptions{
 		Name: r.o.node, Driver: r.o.driver, Cluster: r.o.cluster, KubeletDir: filepath.Clean(r.o.kubeletDir), Inline: volumes, LVM: host, Files: root, Formatter: mounter, Mounter: mounter, Meter: root,
 		Throttler: keeper, Events: teller{events, standing},
+		Examiner: examiner, Standing: standing,
 	})
 	sweeper := &sweep.Sweeper{
 		Volumes: volumes, Devices: root, Pods: r.core.CoreV1(), Clock: clock.RealClock{},

@@ -56,7 +56,11 @@ func (h *fakeHost) IsMounted(target string) (mounts.Mount, bool, error) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return mounts.Mount{Target: target, Source: m.device, Root: "/", FSType: h.contents[v.UUID], Options: access, Super: access}, true, err
+	super := access
+	if h.trouble.frozen {
+		super = []string{"ro"}
+	}
+	return mounts.Mount{Target: target, Source: m.device, Root: "/", FSType: h.contents[v.UUID], Options: access, Super: super}, true, err
 }
 
 func expandRequest(fsType string, size capacity.Bytes) *csi.ControllerExpandVolumeRequest {

@@ -14,10 +14,12 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+	"k8s.io/utils/clock"
 
 	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/devfile"
 	"github.com/open-local/open-local/pkg/driver"
+	"github.com/open-local/open-local/pkg/health"
 	"github.com/open-local/open-local/pkg/lvm"
 	"github.com/open-local/open-local/pkg/mounts"
 	"github.com/open-local/open-local/pkg/provision/provisiontest"
@@ -29,6 +31,7 @@ import (
 type fakeHost struct {
 	node    *provisiontest.Node
 	limits  *limits
+	trouble trouble
 	kubelet string                // its directory
 	killer  *provisiontest.Killer // whom every step of the process passes
 
@@ -68,6 +71,7 @@ func (h *fakeHost) services() driver.NodeOptions {
 	return driver.NodeOptions{
 		Name: nodeName, Driver: volume.DefaultDriver, KubeletDir: h.kubelet, Inline: h.node.Provisioner,
 		LVM: lvm.New(h.node.Counter), Files: h, Formatter: h, Mounter: h, Meter: h, Throttler: h.limits.keep(h), Events: h.limits,
+		Examiner: health.NewExaminer(h, clock.RealClock{}), Standing: h.node.Standing,
 	}
 }
 

@@ -66,6 +66,8 @@ type NodeOptions struct {
 	Meter      meter
 	Throttler  throttler
 	Events     events
+	Examiner   examiner
+	Standing   standing
 }
 
 // Node answers the calls of the kubelet.

@@ -23,6 +23,7 @@ import (
 	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/devfile"
 	"github.com/open-local/open-local/pkg/driver"
+	"github.com/open-local/open-local/pkg/health"
 	"github.com/open-local/open-local/pkg/hostexec"
 	"github.com/open-local/open-local/pkg/iolimit"
 	"github.com/open-local/open-local/pkg/lvm"
@@ -42,6 +43,7 @@ type realBed struct {
 	*rig
 	counter    *hostexec.Counter
 	keeper     *iolimit.Keeper
+	standing   *provision.Standing
 	host       *lvm.Host
 	group      capacity.Bytes // free in the empty group
 	controller csi.ControllerClient
@@ -79,6 +81,7 @@ func newRealBed(t *testing.T) *realBed {
 		services: driver.NodeOptions{
 			Name: nodeName, Driver: volume.DefaultDriver, KubeletDir: b.kubelet, Inline: volumes,
 			LVM: b.host, Files: root, Formatter: mounter, Mounter: mounter, Meter: root, Throttler: b.keeper, Events: unheard{},
+			Examiner: health.NewExaminer(root, clock.RealClock{}), Standing: b.standing,
 		},
 	}, withReserver(&reserver{group: realGroup}))
 	b.controller, b.node = csi.NewControllerClient(b.conn), csi.NewNodeClient(b.conn)
@@ -100,10 +103,10 @@ func wipeGroup(t *testing.T, group, disk string) {
 // process makes what provisions volumes, as a process has it that has just begun.
 func (b *realBed) process(t *testing.T) *provision.Provisioner {
 	t.Helper()
-	standing := provision.NewStanding()
-	b.keeper = iolimit.NewKeeper("/sys/fs/cgroup", devfile.Root("/"), standing)
+	b.standing = provision.NewStanding()
+	b.keeper = iolimit.NewKeeper("/sys/fs/cgroup", devfile.Root("/"), b.standing)
 	logical := &provision.Logical{
-		Standing: standing,
+		Standing: b.standing,
 		Host:     b.host, Devices: devfile.Root("/"), Managed: provisiontest.Managed{realGroup: b.group}, Prefer: allocator.Binpack, Clock: clock.RealClock{},
 		Copier: blockcopy.New("/"), FileSystems: mounts.New(b.counter, "/"), Scratch: "/dev/shm/copies",
 	}

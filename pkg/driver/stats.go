@@ -11,18 +11,29 @@ import (
 
 	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/devfile"
+	"github.com/open-local/open-local/pkg/health"
+	"github.com/open-local/open-local/pkg/lvm"
 	"github.com/open-local/open-local/pkg/volume"
 )
 
 // meter is the part of devfile.Root that measures. It starts no process.
 type meter interface {
-	Alive(number uint64) bool
 	Size(path string) (capacity.Bytes, error)
 	Usage(path string) (devfile.Usage, error)
 }
 
+// examiner says what is wrong with a volume in use: *health.Examiner.
+type examiner interface {
+	Examine(ctx context.Context, s health.Subject) health.Condition
+}
+
+// standing knows the logical volumes of this node: *provision.Standing.
+type standing interface {
+	Volume(id string) (lvm.Volume, bool)
+}
+
 // NodeGetVolumeStats implements csi.NodeServer.
-func (n *Node) NodeGetVolumeStats(_ context.Context, req *csi.NodeGetVolumeStatsRequest) (*csi.NodeGetVolumeStatsResponse, error) {
+func (n *Node) NodeGetVolumeStats(ctx context.Context, req *csi.NodeGetVolumeStatsRequest) (*csi.NodeGetVolumeStatsResponse, error) {
 	path := req.GetVolumePath()
 	if err := volume.ValidID(req.GetVolumeId()); err != nil {
 		return nil, err
@@ -35,51 +46,67 @@ func (n *Node) NodeGetVolumeStats(_ context.Context, req *csi.NodeGetVolumeStats
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("measuring volume %s: %w", req.GetVolumeId(), err)
 	case err != nil:
-		return abnormal(err), nil // such as an input/output error: the disk is dying
-	case at.Device != 0:
-		return n.blockStats(path, at.Device), nil
+		return stats(nil, health.Condition{Reason: health.ReadError, Message: err.Error()}), nil //nolint:nilerr // the disk is dying
+	case at.Device == 0:
+		if above, err := n.o.Files.Look(filepath.Dir(path)); err != nil || above.FileSystem == at.FileSystem {
+			return nil, fmt.Errorf("measuring volume %s: nothing is mounted at %s: %w", req.GetVolumeId(), path, fs.ErrNotExist)
+		}
 	}
-	if above, err := n.o.Files.Look(filepath.Dir(path)); err != nil || above.FileSystem == at.FileSystem {
-		return nil, fmt.Errorf("measuring volume %s: nothing is mounted at %s: %w", req.GetVolumeId(), path, fs.ErrNotExist)
+	condition := n.condition(ctx, req.GetVolumeId(), path, at)
+	usage, err := n.usage(path, at.Device != 0)
+	if err != nil && !condition.Abnormal() {
+		condition = health.Condition{Reason: health.ReadError, Message: err.Error()}
 	}
-	return n.mountStats(path, at.FileSystem), nil
+	return stats(usage, condition), nil
 }
 
-func (n *Node) blockStats(path string, number uint64) *csi.NodeGetVolumeStatsResponse {
-	size, err := n.o.Meter.Size(path)
-	switch {
-	case !n.o.Meter.Alive(number):
-		return abnormal(fmt.Errorf("the device below %s is gone", path))
-	case err != nil:
-		return abnormal(err)
+// condition says what is wrong with the volume that is handed out at path.
+func (n *Node) condition(ctx context.Context, id, path string, at devfile.File) health.Condition {
+	s := health.Subject{Device: at.Device, Written: true}
+	if at.Device == 0 {
+		s.Device, s.Mount = at.FileSystem, path
 	}
-	return healthy(&csi.VolumeUsage{Unit: csi.VolumeUsage_BYTES, Total: int64(size)})
+	if m, mounted, err := n.o.Formatter.IsMounted(path); err == nil && mounted {
+		s.Written, s.FrozenFS = health.Access(m)
+		s.FrozenFS = s.FrozenFS && s.Mount != ""
+	}
+	if v, known := n.o.Standing.Volume(id); known {
+		is, err := n.o.Files.Look(lvm.DevicePath(v.Group, v.Name))
+		if err == nil && is.Device != 0 && is.Device != s.Device {
+			return health.Condition{Reason: health.AnotherDevice, Message: fmt.Sprintf("what is mounted at %s is another device than logical volume %s/%s", path, v.Group, v.Name)}
+		}
+	}
+	return n.o.Examiner.Examine(ctx, s)
 }
 
-func (n *Node) mountStats(path string, number uint64) *csi.NodeGetVolumeStatsResponse {
+func (n *Node) usage(path string, block bool) ([]*csi.VolumeUsage, error) {
+	if block {
+		size, err := n.o.Meter.Size(path)
+		if err != nil {
+			return nil, err
+		}
+		return []*csi.VolumeUsage{{Unit: csi.VolumeUsage_BYTES, Total: int64(size)}}, nil
+	}
 	usage, err := n.o.Meter.Usage(path)
-	switch {
-	case !n.o.Meter.Alive(number):
-		return abnormal(fmt.Errorf("the device below %s is gone", path))
-	case err != nil:
-		return abnormal(err)
+	if err != nil {
+		return nil, err
 	}
-	return healthy(
-		&csi.VolumeUsage{Unit: csi.VolumeUsage_BYTES, Total: int64(usage.Total), Used: int64(usage.Used), Available: int64(usage.Available)},
-		&csi.VolumeUsage{Unit: csi.VolumeUsage_INODES, Total: usage.TotalInodes, Used: usage.UsedInodes, Available: usage.FreeInodes},
-	)
+	return []*csi.VolumeUsage{
+		{Unit: csi.VolumeUsage_BYTES, Total: int64(usage.Total), Used: int64(usage.Used), Available: int64(usage.Available)},
+		{Unit: csi.VolumeUsage_INODES, Total: usage.TotalInodes, Used: usage.UsedInodes, Available: usage.FreeInodes},
+	}, nil
 }
 
-func healthy(usage ...*csi.VolumeUsage) *csi.NodeGetVolumeStatsResponse {
-	return &csi.NodeGetVolumeStatsResponse{Usage: usage, VolumeCondition: &csi.VolumeCondition{Message: "the volume is well"}}
-}
-
-// abnormal answers a call about a volume that cannot be measured any more: that is
-// what the caller wants to know, not an error of the call. The kubelet looks at the
-// condition only where there is some usage.
-func abnormal(cause error) *csi.NodeGetVolumeStatsResponse {
-	return &csi.NodeGetVolumeStatsResponse{
-		Usage:           []*csi.VolumeUsage{{Unit: csi.VolumeUsage_BYTES}},
-		VolumeCondition: &csi.VolumeCondition{Abnormal: true, Message: cause.Error()},
+// stats answers. That a volume cannot be measured any more is what the caller wants to
+// know, not an error of the call; the kubelet looks at the condition only where there
+// is some usage.
+func stats(usage []*csi.VolumeUsage, condition health.Condition) *csi.NodeGetVolumeStatsResponse {
+	if len(usage) == 0 {
+		usage = []*csi.VolumeUsage{{Unit: csi.VolumeUsage_BYTES}}
 	}
+	message := condition.Message
+	if !condition.Abnormal() {
+		message = "the volume is well"
+	}
+	return &csi.NodeGetVolumeStatsResponse{Usage: usage, VolumeCondition: &csi.VolumeCondition{Abnormal: condition.Abnormal(), Message: message}}
 }

@@ -195,11 +195,7 @@ func (h *Host) IsMounted(target string) (Mount, bool, error) {
 	if err != nil {
 		return fail(err)
 	}
-	data, err := os.ReadFile(h.mountinfo)
-	if err != nil {
-		return fail(err)
-	}
-	all, err := ParseMountinfo(data)
+	all, err := h.all()
 	if err != nil {
 		return fail(err)
 	}
@@ -210,6 +206,37 @@ func (h *Host) IsMounted(target string) (Mount, bool, error) {
 		}
 	}
 	return Mount{}, false, nil
+}
+
+// Below tells all that is mounted somewhere below dir, as IsMounted does. Of several
+// mounts at one target it is the one on top.
+func (h *Host) Below(dir string) ([]Mount, error) {
+	at, err := h.root.Resolve(dir)
+	if err != nil {
+		return nil, err
+	}
+	all, err := h.all()
+	if err != nil {
+		return nil, err
+	}
+	var below []Mount
+	known := map[string]bool{}
+	for _, m := range slices.Backward(all) {
+		if rest, is := strings.CutPrefix(m.Target, at+"/"); is && !known[m.Target] {
+			known[m.Target] = true
+			m.Target = filepath.Join(dir, rest)
+			below = append(below, m)
+		}
+	}
+	return below, nil
+}
+
+func (h *Host) all() ([]Mount, error) {
+	data, err := os.ReadFile(h.mountinfo)
+	if err != nil {
+		return nil, err
+	}
+	return ParseMountinfo(data)
 }
 
 // seen returns where this process sees a target. Links in the way to it are followed

@@ -272,4 +272,15 @@ func TestTheTopmostMountCounts(t *testing.T) {
 			t.Errorf("at %s: %v, %+v, %v; want %q", target, mounted, m, err, source)
 		}
 	}
+	below, err := h.Below("/mnt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sources := map[string]string{}
+	for _, m := range below {
+		sources[m.Target] = m.Source
+	}
+	if diff := cmp.Diff(map[string]string{"/mnt/a": "/dev/sdb", "/mnt/a/b": "/dev/sdc"}, sources); diff != "" || len(below) != len(sources) {
+		t.Errorf("%d mounts below /mnt (-want +got):\n%s", len(below), diff)
+	}
 }

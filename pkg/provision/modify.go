@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 
 	"k8s.io/klog/v2"
 
@@ -62,8 +60,7 @@ func (l *Logical) changeable(ctx context.Context, m Modification) (lvm.Volume, e
 	if id, _ := volume.IDFromTags(have.Tags); id == m.ID {
 		return have, nil
 	}
-	marked := slices.ContainsFunc(have.Tags, func(t string) bool { return strings.HasPrefix(t, volume.TagPrefix) })
-	if m.Proven && !marked && have.Group == m.Group {
+	if m.Proven && !marked(have.Tags) && have.Group == m.Group {
 		return have, nil // as the first open-local made them
 	}
 	return lvm.Volume{}, fmt.Errorf("changing volume %s: logical volume %s/%s is not tagged as this volume: %w", m.ID, have.Group, have.Name, lvm.ErrNotOurs)

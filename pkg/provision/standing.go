@@ -49,6 +49,20 @@ func (s *Standing) Claim(id string) (namespace, name string, ok bool) {
 	return volume.ClaimFromTags(v.Tags)
 }
 
+// Handle returns the handle of the logical volume of that name, if it is ours.
+func (s *Standing) Handle(name string) (id string, ok bool) {
+	if s == nil {
+		return "", false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v, known := s.volumes[name]
+	if id, tagged := volume.IDFromTags(v.Tags); tagged {
+		return id, true
+	}
+	return name, known && !marked(v.Tags) && volume.LooksOurs(name)
+}
+
 // Open returns the handles of the volumes that were open when they were last seen,
 // and their device files.
 func (s *Standing) Open() map[string]string {
