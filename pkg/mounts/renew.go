@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"golang.org/x/sys/unix"
 )
 
 // Renew makes a file system that is a byte for byte copy of another one of its own
@@ -33,6 +35,47 @@ func (h *Host) Abandon(ctx context.Context, dir string) error {
 	return h.Remove(dir)
 }
 
+// Flush writes what was written to a mounted btrfs to its device. A snapshot of the
+// device would otherwise hold what was committed last, up to half a minute before: the
+// kernel brings every other file system to rest for that, and not this one. Where none
+// is mounted nothing is done.
+func (h *Host) Flush(device string) error {
+	number, err := h.number(device)
+	if err != nil {
+		return err
+	}
+	data, err := os.ReadFile(h.mountinfo)
+	if err != nil {
+		return err
+	}
+	all, err := ParseMountinfo(data)
+	if err != nil {
+		return err
+	}
+	for _, m := range all {
+		if m.FSType != "btrfs" {
+			continue
+		}
+		if source, err := h.number(m.Source); err != nil || source != number {
+			continue
+		}
+		return flush(m.Target)
+	}
+	return nil
+}
+
+func flush(dir string) error {
+	file, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = file.Close() }()
+	if err := unix.Syncfs(int(file.Fd())); err != nil {
+		return fmt.Errorf("flushing the file system at %s: %w", dir, err)
+	}
+	return nil
+}
+
 // copied is a file system that is yet to become its own.
 type copied struct {
 	device, dir, fsType string
@@ -49,9 +92,8 @@ func (h *Host) renew(ctx context.Context, c copied) error {
 		}
 		return h.newXFSID(ctx, c.device)
 	case "btrfs":
-		// The kernel must never see two with the same: it would take them for one. A
-		// new UUID in the super block is enough, the trees keep the old one.
-		if _, err := h.runner.Run(ctx, "btrfstune", "-f", "-m", c.device); err != nil {
+		// The kernel must never mount two with the same: it would take them for one.
+		if err := h.newBtrfsID(ctx, c.device); err != nil {
 			return err
 		}
 	case "ext3", "ext4":

@@ -38,6 +38,8 @@ type fileSystems interface {
 	Renew(ctx context.Context, device, dir string, grow bool) error
 	// Abandon takes off what a process that died left mounted at dir, and dir.
 	Abandon(ctx context.Context, dir string) error
+	// Flush writes to a device what the kernel would not by itself before a snapshot.
+	Flush(device string) error
 }
 
 // source is what a volume is copied from.

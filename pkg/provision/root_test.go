@@ -242,14 +242,23 @@ func (b *bed) wantFilled(dir string) {
 	}
 }
 
-// writeOn writes to a directory until what it returns is called.
+// writeOn writes to a directory, and to the disk now and then, until what it returns is called.
 func (b *bed) writeOn(dir string) (stop func()) {
 	ctx, cancel := context.WithCancel(b.t.Context())
 	var done sync.WaitGroup
 	done.Go(func() {
 		p := random(7, 64<<10)
 		for i := 0; ctx.Err() == nil; i++ {
-			if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("later-%02d", i%64)), p, 0o600); err != nil {
+			file, err := os.Create(filepath.Join(dir, fmt.Sprintf("later-%02d", i%64)))
+			if err != nil {
+				b.t.Error(err)
+				return
+			}
+			_, err = file.Write(p)
+			if i%8 == 0 {
+				err = errors.Join(err, file.Sync()) // as a database does
+			}
+			if err := errors.Join(err, file.Close()); err != nil {
 				b.t.Error(err)
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 	"time"
@@ -116,6 +117,9 @@ func acceptSnapshot(spec SnapshotSpec, have lvm.Volume) (Snapshot, error) {
 
 // takeSnapshot makes a snapshot whose space is watched from now on.
 func (l *Logical) takeSnapshot(ctx context.Context, c lvm.CreateSnapshot) error {
+	if err := l.FileSystems.Flush(lvm.DevicePath(c.Group, c.Origin)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	watched := watchedOf(c.Group, c.Name, c.Origin, c.Tags)
 	l.watched.add(watched)
 	err := l.Host.CreateSnapshot(ctx, c)
