@@ -56,7 +56,7 @@ func parseCreate(req *csi.CreateVolumeRequest) (wanted, error) {
 	if w.access.block {
 		w.parameters.MkfsOptions = nil // the same class may be used for both
 	} else if err := volume.ValidMkfsOptions(w.access.fsType, w.parameters.MkfsOptions); err != nil {
-		return w, fmt.Errorf("volume %s: %w", w.id, err)
+		return w, fmt.Errorf("volume %s: parameter %q: %w", w.id, "mkfsOptions", err)
 	}
 	if w.source, err = parseSource(req.GetVolumeContentSource()); err != nil {
 		return w, fmt.Errorf("volume %s: %w", w.id, err)

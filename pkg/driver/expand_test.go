@@ -233,7 +233,7 @@ func TestMkfsOptionsThatAreNotAllowedReachNothing(t *testing.T) {
 	b := newBed(t)
 	for _, options := range []string{"-F", "-O extent; reboot", "-i size=1024"} {
 		_, err := b.controller.CreateVolume(t.Context(), claim(id, "ext4", int64(64*mib), map[string]string{"mkfsOptions": options}))
-		wantCode(t, err, codes.InvalidArgument, "mkfs option", "for ext4", "allowed")
+		wantCode(t, err, codes.InvalidArgument, "mkfsOptions", "mkfs option", "for ext4", "allowed")
 	}
 	if _, err := b.controller.CreateVolume(t.Context(), claim(id, "block", int64(64*mib), map[string]string{"mkfsOptions": "-F"})); err != nil {
 		t.Errorf("a block volume has no use for them: %v", err)
