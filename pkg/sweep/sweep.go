@@ -24,8 +24,12 @@ import (
 	"github.com/open-local/open-local/pkg/volume"
 )
 
-// Every is how often inline volumes are looked at.
-const Every = 10 * time.Minute
+// Every is how often inline volumes are looked at, and Again how soon after not all of
+// them could be: when a node begins, the API server may be out of reach.
+const (
+	Every = 10 * time.Minute
+	Again = time.Minute
+)
 
 // volumes are the inline volumes of this node: *provision.Provisioner. To name them
 // takes no process.
@@ -51,16 +55,20 @@ type Sweeper struct {
 
 // Run sweeps at once and then every so often, until ctx ends.
 func (s *Sweeper) Run(ctx context.Context) {
-	ticker := s.Clock.NewTicker(Every)
+	ticker := s.Clock.NewTicker(Again)
 	defer ticker.Stop()
 	for {
-		if err := s.Sweep(ctx); err != nil && ctx.Err() == nil {
-			klog.FromContext(ctx).Error(err, "Not all inline volumes could be looked at")
+		swept := s.Clock.Now()
+		err := s.Sweep(ctx)
+		if err != nil && ctx.Err() == nil {
+			klog.FromContext(ctx).Error(err, "Not all inline volumes could be looked at", "again", Again)
 		}
-		select {
-		case <-ticker.C():
-		case <-ctx.Done():
-			return
+		for waiting := true; waiting; waiting = err == nil && s.Clock.Since(swept) < Every {
+			select {
+			case <-ticker.C():
+			case <-ctx.Done():
+				return
+			}
 		}
 	}
 }

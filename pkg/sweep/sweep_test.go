@@ -228,24 +228,32 @@ func TestASweepMayDieAnywhere(t *testing.T) {
 
 func TestTheSweeperSweepsAtOnceAndThenEveryTenMinutes(t *testing.T) {
 	f := newFloor(t, pod(web))
-	asked := make(chan struct{})
+	asked, answer := make(chan struct{}), make(chan error)
 	f.cluster.PrependReactor("get", "pods", func(clienttesting.Action) (bool, runtime.Object, error) {
 		asked <- struct{}{}
-		return false, nil, nil
+		err := <-answer
+		return err != nil, nil, err
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { f.sweeper.Run(ctx); close(ended) }()
 	<-asked
+	answer <- errors.New("connection refused") // the network is not there yet
+	f.clock.Step(sweep.Again)
+	<-asked
+	answer <- nil
 	for range 2 {
-		f.clock.Step(sweep.Every - 1)
-		select {
-		case <-asked:
-			t.Error("it asked too early")
-		default:
+		for range sweep.Every/sweep.Again - 1 {
+			f.clock.Step(sweep.Again)
+			select {
+			case <-asked:
+				t.Error("it asked too early")
+			default:
+			}
 		}
-		f.clock.Step(1)
+		f.clock.Step(sweep.Again)
 		<-asked
+		answer <- nil
 	}
 	cancel()
 	<-ended
