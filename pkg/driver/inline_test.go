@@ -177,11 +177,11 @@ func impostures(claim string, other scratch) map[string]func(r *csi.NodePublishV
 var refused = []codes.Code{codes.InvalidArgument, codes.FailedPrecondition, codes.OutOfRange, codes.ResourceExhausted}
 
 // wantAllRefused makes every attempt, in the place of the pod's own volume. None may
-// succeed, start a process or change the state of the node.
-func wantAllRefused(t *testing.T, node csi.NodeClient, own scratch, all map[string]attempt, state func() any, processes func() map[string]int) {
+// succeed, start a process or change what see sees of the node.
+func wantAllRefused(t *testing.T, node csi.NodeClient, own scratch, all map[string]attempt, see func() any, processes func() map[string]int) {
 	t.Helper()
+	before := see()
 	for _, name := range slices.Sorted(maps.Keys(all)) {
-		before := state()
 		processes()
 		req := own.publish(t, "ext4", all[name].attributes)
 		if all[name].change != nil {
@@ -194,7 +194,7 @@ func wantAllRefused(t *testing.T, node csi.NodeClient, own scratch, all map[stri
 		if diff := cmp.Diff(map[string]int{}, processes()); diff != "" {
 			t.Errorf("%q: processes (-want +got):\n%s", name, diff)
 		}
-		if diff := cmp.Diff(before, state()); diff != "" {
+		if diff := cmp.Diff(before, see()); diff != "" {
 			t.Errorf("%q: the node (-before +after):\n%s", name, diff)
 		}
 	}

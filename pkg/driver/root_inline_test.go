@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
 
 	"github.com/open-local/open-local/pkg/devfile"
@@ -22,17 +23,24 @@ import (
 
 const podUID = "5b0e9a0e-6f0e-4c39-9a59-0f9c8c4a7b11"
 
-// state is all that an attempt could change.
-func (b *realBed) state() any {
-	report, err := b.parts.lvm.Report(b.t.Context())
-	if err != nil {
-		b.t.Fatal(err)
-	}
+// mounted is what is mounted on this machine.
+func (b *realBed) mounted() any {
+	b.t.Helper()
 	mounted, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	return []any{report, string(mounted)}
+	return string(mounted)
+}
+
+// volumes is all that LVM knows.
+func (b *realBed) volumes() lvm.Report {
+	b.t.Helper()
+	report, err := b.parts.lvm.Report(b.t.Context())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return report
 }
 
 // processes returns what was started since the last call.
@@ -106,7 +114,11 @@ func TestHostileAttributesAreRefusedOnRealLVM(t *testing.T) {
 		t.Fatal(err)
 	}
 	own := scratchOf(b.kubelet, "web-0", podUID)
-	wantAllRefused(t, b.node, own, attempts(realGroup, foreign, id, other), b.state, b.processes)
+	before := b.volumes()
+	wantAllRefused(t, b.node, own, attempts(realGroup, foreign, id, other), b.mounted, b.processes)
+	if diff := cmp.Diff(before, b.volumes()); diff != "" {
+		t.Errorf("what LVM knows (-before +after):\n%s", diff)
+	}
 
 	_, err := b.node.NodeUnpublishVolume(t.Context(), &csi.NodeUnpublishVolumeRequest{VolumeId: other.id(), TargetPath: own.target()})
 	wantCode(t, err, codes.FailedPrecondition) // it is mounted
