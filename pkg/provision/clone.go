@@ -77,18 +77,14 @@ func (l *Logical) still(ctx context.Context, spec Spec, from source, report lvm.
 		return source{}, fmt.Errorf("volume %s: %w", spec.ID, err)
 	}
 	policy := volume.DefaultSnapshotPolicy
-	err = l.takeSnapshot(ctx, lvm.CreateSnapshot{
+	create := lvm.CreateSnapshot{
 		Group: from.group, Origin: from.name, Name: snapshot.name, Size: space,
 		Tags: slices.Concat([]string{volume.CloneTag(spec.ID), volume.SourceTag(from.id), volume.SourceSizeTag(from.size)}, policy.Tags()),
-	})
-	if err != nil {
-		err = fmt.Errorf("making a snapshot of volume %s, to copy volume %s from: %w", from.id, spec.ID, err)
-		// It may stand all the same.
-		drop := l.dropSnapshot(ctx, snapshot.group, snapshot.name, volume.CloneTag(spec.ID))
-		if !errors.Is(drop, lvm.ErrVolumeNotFound) {
-			err = errors.Join(err, drop)
-		}
-		return source{}, err
+	}
+	if err := l.takeSnapshot(ctx, create); err != nil {
+		// It may stand all the same; endCopy removes what is watched.
+		l.watched.add(watchedOf(create.Group, create.Name, create.Origin, create.Tags))
+		return source{}, fmt.Errorf("making a snapshot of volume %s, to copy volume %s from: %w", from.id, spec.ID, err)
 	}
 	return snapshot, nil
 }
@@ -116,7 +112,7 @@ func (l *Logical) endCopy(ctx context.Context, id string) error {
 			continue
 		}
 		drop := l.dropSnapshot(ctx, w.Group, w.Name, volume.CloneTag(id))
-		if !errors.Is(drop, lvm.ErrVolumeNotFound) {
+		if drop != nil && !errors.Is(drop, lvm.ErrVolumeNotFound) {
 			err = errors.Join(err, drop)
 		}
 	}

@@ -162,10 +162,17 @@ func (l *Logical) copy(spec Spec, vol Volume) finish {
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
-		undo := context.WithoutCancel(ctx)
-		name := volume.NameOf(spec.ID)
-		return errors.Join(err, l.endCopy(undo, spec.ID), l.Host.RemoveVolume(undo, vol.Group, name, volume.IDTag(spec.ID), volume.CopyingTag))
+		return errors.Join(err, l.undoCopy(context.WithoutCancel(ctx), vol))
 	}
+}
+
+// undoCopy leaves nothing of a volume that is yet to become a copy. What it was to be
+// copied from goes first: while the volume stands, somebody finds that.
+func (l *Logical) undoCopy(ctx context.Context, vol Volume) error {
+	if err := l.endCopy(ctx, vol.ID); err != nil {
+		return err
+	}
+	return l.Host.RemoveVolume(ctx, vol.Group, volume.NameOf(vol.ID), volume.IDTag(vol.ID), volume.CopyingTag)
 }
 
 func (l *Logical) copyInTurn(ctx context.Context, spec Spec, vol Volume, say say) error {

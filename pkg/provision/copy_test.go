@@ -237,6 +237,25 @@ func TestARepeatedCopyBeginsAnewWhereverTheFirstDied(t *testing.T) {
 	}
 }
 
+func TestACopyBeginsAnewAfterAReboot(t *testing.T) {
+	for name, of := range map[string]func(*provision.Spec){"restored": restored, "cloned": cloned} {
+		t.Run(name, func(t *testing.T) {
+			n := node(t)
+			withOrigin(t, n)
+			n.Devices.Renewing = func(context.Context, string) error { n.Kill(); return provisiontest.ErrKilled }
+			if _, err := n.Ensure(t.Context(), spec(of)); !errors.Is(err, provisiontest.ErrKilled) {
+				t.Fatal(err)
+			}
+			n.Devices.Renewing = nil
+			n.Reboot()
+			n.Restart()
+			got := mustEnsure(t, n, spec(of))
+			wantCopy(t, n, got, map[string]string{"restored": original, "cloned": "something else"}[name])
+			wantVolumes(t, n, "fast/"+origin, "fast/"+id, "fast/"+ofOrigin)
+		})
+	}
+}
+
 func TestAHalfCopyIsRemovedWhereverItsRemovalDied(t *testing.T) {
 	remove := func(n *provisiontest.Node) error { return n.Remove(context.Background(), removal()) }
 	dies(t, 6, func(t *testing.T, n *provisiontest.Node) {
