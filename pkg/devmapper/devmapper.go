@@ -1,6 +1,7 @@
-// Package devmapper asks the kernel's device-mapper how full a snapshot is, through its
-// control device and without any process. It changes nothing, and refuses to know more
-// of LVM than how a logical volume's device is called.
+// Package devmapper asks the kernel's device-mapper how full a snapshot is, and has
+// writers wait, through its control device and without any process. It changes no
+// device's table, and refuses to know more of LVM than how a logical volume's device is
+// called.
 package devmapper
 
 import (
@@ -86,23 +87,66 @@ func parseSnapshot(status string) (Snapshot, error) {
 	return Snapshot{Taken: numbers[0], Space: numbers[1], Metadata: numbers[2]}, nil
 }
 
-// status asks for the status of every target of a device.
-func (c *Control) status(name string) ([]target, error) {
+// Suspend has everybody wait who reads or writes the device of a logical volume, until
+// Resume, or until LVM has changed the volume. What was begun has ended when it returns;
+// file systems on it are not brought to rest.
+func (c *Control) Suspend(group, volume string) error {
+	return c.order("suspending", Name(group, volume), unix.DM_SUSPEND_FLAG|unix.DM_SKIP_LOCKFS_FLAG)
+}
+
+// Resume ends what Suspend began. It must not be called while LVM changes the volume.
+func (c *Control) Resume(group, volume string) error {
+	return c.order("resuming", Name(group, volume), 0)
+}
+
+func (c *Control) order(doing, name string, flags uint32) error {
+	buffer, err := request(name, firstBuffer)
+	if err == nil {
+		order.PutUint32(buffer[atFlags:], flags)
+		err = c.ask(unix.DM_DEV_SUSPEND, buffer)
+	}
+	if err != nil {
+		return fmt.Errorf("%s the device %s: %w", doing, name, err)
+	}
+	return nil
+}
+
+// Suspended reports whether the device of a logical volume is suspended, by whomever.
+func (c *Control) Suspended(group, volume string) (bool, error) {
+	name := Name(group, volume)
+	buffer, err := request(name, firstBuffer)
+	if err == nil {
+		err = c.ask(unix.DM_DEV_STATUS, buffer)
+	}
+	if err != nil {
+		return false, fmt.Errorf("asking the device-mapper about %s: %w", name, err)
+	}
+	return order.Uint32(buffer[atFlags:])&unix.DM_SUSPEND_FLAG != 0, nil
+}
+
+// ask hands a request to the kernel, which answers in the same buffer. A device that is
+// not there is fs.ErrNotExist.
+func (c *Control) ask(command uintptr, buffer []byte) error {
 	control, err := os.OpenFile(c.path, os.O_RDWR, 0)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { _ = control.Close() }()
+	err = ioctl(control.Fd(), command, buffer)
+	if errors.Is(err, unix.ENXIO) {
+		return fs.ErrNotExist
+	}
+	return err
+}
+
+// status asks for the status of every target of a device.
+func (c *Control) status(name string) ([]target, error) {
 	for size := firstBuffer; size <= largestBuffer; size *= 8 {
 		buffer, err := request(name, size)
 		if err != nil {
 			return nil, err
 		}
-		err = ioctl(control.Fd(), unix.DM_TABLE_STATUS, buffer)
-		switch {
-		case errors.Is(err, unix.ENXIO):
-			return nil, fs.ErrNotExist
-		case err != nil:
+		if err := c.ask(unix.DM_TABLE_STATUS, buffer); err != nil {
 			return nil, err
 		}
 		targets, full, err := parseTargets(buffer)

@@ -71,7 +71,19 @@ func TestARealSnapshotTellsHowFullItIs(t *testing.T) {
 	if again, err := control.Snapshot(group, "snap"); err != nil || again != used {
 		t.Errorf("after the same again: %+v, %v, before %+v", again, err, used)
 	}
-	must(t, host.ExtendVolume(ctx, group, "snap", 12*mib))
+	must(t, control.Suspend(group, "data-1"))
+	if suspended, err := control.Suspended(group, "data-1"); err != nil || !suspended {
+		t.Errorf("a suspended volume: %v, %v", suspended, err)
+	}
+	must(t, control.Resume(group, "data-1"))
+	must(t, control.Resume(group, "data-1")) // again
+	must(t, control.Suspend(group, "data-1"))
+	must(t, host.RefreshVolume(ctx, group, "data-1")) // as whoever finds it so does
+	must(t, control.Suspend(group, "data-1"))
+	must(t, host.ExtendVolume(ctx, group, "snap", 12*mib)) // which resumes it
+	if suspended, err := control.Suspended(group, "data-1"); err != nil || suspended {
+		t.Errorf("a volume whose snapshot was extended: suspended is %v, %v", suspended, err)
+	}
 	if larger, err := control.Snapshot(group, "snap"); err != nil || larger.Space != 12*mib || larger.Taken != used.Taken {
 		t.Errorf("after it was extended: %+v, %v", larger, err)
 	}

@@ -178,6 +178,18 @@ func (h *Host) DeactivateVolume(ctx context.Context, group, name string) error {
 	return nil
 }
 
+// RefreshVolume has the device of an active volume, and of its snapshots, be as LVM's
+// metadata say, and not suspended: a process that died may have left it so.
+func (h *Host) RefreshVolume(ctx context.Context, group, name string) error {
+	if err := ValidPair(group, name); err != nil {
+		return fmt.Errorf("refreshing volume \"%s/%s\": %w", group, name, err)
+	}
+	if _, err := h.change(ctx, "lvchange", "--refresh", "--", group+"/"+name); err != nil {
+		return fmt.Errorf("refreshing volume %s/%s: %w", group, name, err)
+	}
+	return nil
+}
+
 // MakeDevices makes those files of an active volume in /dev that are missing: without
 // udev LVM makes them last, and whoever ended an lvcreate before that left a volume
 // that is active and cannot be reached.

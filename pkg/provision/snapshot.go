@@ -124,6 +124,7 @@ func (l *Logical) takeSnapshot(ctx context.Context, c lvm.CreateSnapshot) error 
 	l.watched.add(watched)
 	err := l.Host.CreateSnapshot(ctx, c)
 	if err == nil {
+		l.watched.add(watched) // now there is something to look at
 		return nil
 	}
 	l.watched.drop(c.Group, c.Name)

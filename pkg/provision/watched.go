@@ -25,8 +25,24 @@ func (w Watched) path() string { return w.Group + "/" + w.Name }
 
 // watched remembers the snapshots of the node, so that nobody has to ask LVM for them.
 type watched struct {
-	mu     sync.Mutex // guards byPath
+	mu     sync.Mutex // guards what follows
 	byPath map[string]Watched
+	news   chan struct{} // has an element when there is a snapshot that nobody has looked at
+}
+
+// changes returns a channel that says when a snapshot was added.
+func (w *watched) changes() <-chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.channel()
+}
+
+// channel returns the channel of changes. w.mu is held.
+func (w *watched) channel() chan struct{} {
+	if w.news == nil {
+		w.news = make(chan struct{}, 1)
+	}
+	return w.news
 }
 
 func (w *watched) add(s Watched) {
@@ -36,6 +52,10 @@ func (w *watched) add(s Watched) {
 		w.byPath = map[string]Watched{}
 	}
 	w.byPath[s.path()] = s
+	select {
+	case w.channel() <- struct{}{}:
+	default:
+	}
 }
 
 func (w *watched) drop(group, name string) {

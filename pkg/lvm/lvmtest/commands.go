@@ -30,7 +30,7 @@ var commands = map[string]command{
 	},
 	"lvremove":  {valued: []string{"--select"}, plain: []string{"--yes"}, run: (*Fake).lvremove},
 	"lvextend":  {valued: []string{"--size"}, run: (*Fake).lvextend},
-	"lvchange":  {valued: []string{"--addtag", "--deltag", "--activate"}, run: (*Fake).lvchange},
+	"lvchange":  {valued: []string{"--addtag", "--deltag", "--activate"}, plain: []string{"--refresh"}, run: (*Fake).lvchange},
 	"vgcreate":  {atLeast: 2, run: (*Fake).vgcreate},
 	"vgextend":  {atLeast: 2, run: (*Fake).vgextend},
 	"vgchange":  {valued: []string{"--addtag", "--deltag"}, atLeast: 1, run: (*Fake).vgchange},
