@@ -145,7 +145,11 @@ func (r *csiRun) addNode(ctx context.Context) error {
 			keeper.Resume(standing.Open())
 			keeper.Run(ctx, clock.RealClock{}, r.o.limitsEvery)
 		}
-	}, func(ctx context.Context) { watcher.Run(ctx, clock.RealClock{}, r.o.healthEvery) })
+	}, func(ctx context.Context) { watcher.Run(ctx, clock.RealClock{}, r.o.healthEvery) }, func(ctx context.Context) {
+		if recalled(ctx, logical) {
+			watchSnapshots(volumes, host, r.o.hostRoot, events).Run(ctx)
+		}
+	})
 	r.services.Identity.Ready = own.Ready
 	r.services.Node = driver.NewNode(driver.NodeOptions{
 		Name: r.o.node, Driver: r.o.driver, Cluster: r.o.cluster, KubeletDir: filepath.Clean(r.o.kubeletDir), Inline: volumes, LVM: host, Files: root, Formatter: mounter, Mounter: mounter, Meter: root,
