@@ -23,7 +23,7 @@ import (
 )
 
 // These tests want root, cgroups of version 2, a device-mapper and a blank disk of at
-// least 200 MiB in LAB_DISKS. They overwrite the disk.
+// least 400 MiB in LAB_DISKS. They overwrite the disk.
 
 const (
 	mib     = 1 << 20
@@ -32,7 +32,7 @@ const (
 	amount  = 20 * mib
 )
 
-// bed is a mapped device with a high minor number, an ext4 on it, and this process in
+// bed is a mapped device with a high minor number, a file system on it, and this process in
 // a cgroup below that of all pods.
 type bed struct {
 	device uint64
@@ -40,7 +40,7 @@ type bed struct {
 	dir    string // where the file system is mounted
 }
 
-func newBed(t *testing.T) bed {
+func newBed(t *testing.T, fsType string) bed {
 	t.Helper()
 	disk, _, _ := strings.Cut(os.Getenv("LAB_DISKS"), ",")
 	if disk == "" {
@@ -52,9 +52,11 @@ func newBed(t *testing.T) bed {
 			t.Fatal(err)
 		}
 	}
-	run("dmsetup", "create", "iolimit", "--major", mapperMajor(t), "--minor", "300", "--table", "0 "+strconv.Itoa(150*mib/512)+" linear "+disk+" 0")
+	run("dmsetup", "create", "iolimit", "--major", mapperMajor(t), "--minor", "300", "--table", "0 "+strconv.Itoa(400*mib/512)+" linear "+disk+" 0")
 	b := bed{path: "/dev/mapper/iolimit", dir: t.TempDir()}
-	run("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", b.path)
+	// What ext4 would do later in the background is none of what is measured.
+	how := map[string][]string{"ext4": {"-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"}, "xfs": {"-f"}, "btrfs": {"-f"}}[fsType]
+	run(append(append([]string{"mkfs." + fsType, "-q"}, how...), b.path)...)
 	run("mount", b.path, b.dir)
 	var stat unix.Stat_t
 	if err := unix.Stat(b.path, &stat); err != nil {
@@ -66,7 +68,7 @@ func newBed(t *testing.T) bed {
 	}
 	// The kernel writes a page back for the cgroup that first had the file in memory,
 	// which is a pod's where the file is a pod's.
-	enterPod(t)
+	enterPod(t, "pod-a")
 	b.fill(t)
 	t.Cleanup(func() {
 		for _, argv := range [][]string{{"umount", b.dir}, {"dmsetup", "remove", "iolimit"}, {"wipefs", "--all", "--quiet", disk}} {
@@ -94,14 +96,16 @@ func mapperMajor(t *testing.T) string {
 	return ""
 }
 
-// enterPod puts this process into a cgroup below that of all pods. That a page is
-// written back for the cgroup that made it dirty, the memory controller knows.
-func enterPod(t *testing.T) {
+// enterPod puts this process into a cgroup below that of all pods, with the controllers
+// that every kubelet turns on. The memory controller knows for which cgroup a file is
+// written back. A file that was written to before the io controller was there counts
+// for nobody, until the kernel notices some seconds later.
+func enterPod(t *testing.T, name string) {
 	t.Helper()
-	pod := filepath.Join(string(cgroups), "kubepods", "pod")
+	pod := filepath.Join(string(cgroups), "kubepods", name)
 	if err := errors.Join(
 		os.MkdirAll(pod, 0o755),
-		write(filepath.Join(string(cgroups), "cgroup.subtree_control"), "+memory"),
+		write(filepath.Join(string(cgroups), "cgroup.subtree_control"), "+memory +io"),
 		write(filepath.Join(pod, "cgroup.procs"), strconv.Itoa(os.Getpid())),
 	); err != nil {
 		t.Fatal(err)
@@ -161,24 +165,34 @@ func (b bed) move(how, piece, total int) error {
 	return nil
 }
 
+// tries is how often what took too long is measured anew: the machine may have been
+// busy with something else. What was too fast has escaped its limit.
+const tries = 3
+
 // wantTime moves data and checks that it takes so long, within 5 %.
 func (b bed) wantTime(t *testing.T, how, piece, total int, want time.Duration) {
 	t.Helper()
-	began := time.Now()
-	if err := b.move(how, piece, total); err != nil {
-		t.Fatal(err)
-	}
-	took := time.Since(began)
-	off := 100 * (took.Seconds() - want.Seconds()) / want.Seconds()
-	t.Logf("%d KiB in pieces of %d KiB took %.2f s, %.0f KiB/s, %.0f pieces/s: %+.1f %%", total>>10, piece>>10,
-		took.Seconds(), float64(total>>10)/took.Seconds(), float64(total/piece)/took.Seconds(), off)
-	if off < -5 || off > 5 {
-		t.Errorf("it took %s, want %s within 5 %%", took, want)
+	for try := 1; ; try++ {
+		began := time.Now()
+		if err := b.move(how, piece, total); err != nil {
+			t.Fatal(err)
+		}
+		took := time.Since(began)
+		off := 100 * (took.Seconds() - want.Seconds()) / want.Seconds()
+		t.Logf("%d KiB in pieces of %d KiB took %.2f s, %.0f KiB/s, %.0f pieces/s: %+.1f %%", total>>10, piece>>10,
+			took.Seconds(), float64(total>>10)/took.Seconds(), float64(total/piece)/took.Seconds(), off)
+		switch {
+		case -5 <= off && off <= 5:
+			return
+		case off < -5 || try == tries:
+			t.Errorf("it took %s, want %s within 5 %%", took, want)
+			return
+		}
 	}
 }
 
 func TestLimitsHoldOnARealKernel(t *testing.T) {
-	b := newBed(t)
+	b := newBed(t, "ext4")
 	set := func(limits volume.Limits, want bool) {
 		t.Helper()
 		if changed, err := cgroups.Set(b.device, limits); err != nil || changed != want {
@@ -232,4 +246,56 @@ func TestLimitsHoldOnARealKernel(t *testing.T) {
 		b.wantTime(t, os.O_RDWR|unix.O_DIRECT, mib, amount, amount/rate*time.Second)
 		set(volume.Limits{}, true)
 	})
+}
+
+func TestLimitsHoldForOtherFileSystems(t *testing.T) {
+	for _, fsType := range []string{"xfs", "btrfs"} {
+		t.Run(fsType, func(t *testing.T) {
+			b := newBed(t, fsType)
+			if _, err := cgroups.Set(b.device, volume.Limits{BPS: rate}); err != nil {
+				t.Fatal(err)
+			}
+			b.wantTime(t, os.O_RDWR|unix.O_DIRECT, mib, amount, amount/rate*time.Second)
+			b.wantTime(t, os.O_RDWR, mib, amount, amount/rate*time.Second)
+			if _, err := cgroups.Set(b.device, volume.Limits{}); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// TestPodsShareALimit writes from two cgroups below that of all pods.
+func TestPodsShareALimit(t *testing.T) {
+	b := newBed(t, "ext4")
+	if _, err := cgroups.Set(b.device, volume.Limits{BPS: rate}); err != nil {
+		t.Fatal(err)
+	}
+	const each = amount / 2
+	began := time.Now()
+	errs := make(chan error, 2)
+	for _, pod := range []string{"pod-a", "pod-b"} {
+		// A program begins where this process is.
+		enterPod(t, pod)
+		file := filepath.Join(b.dir, pod)
+		go func() {
+			_, err := hostexec.OnHost("/").Run(t.Context(), "dd", "if=/dev/zero", "of="+file, "bs=512K", "count="+strconv.Itoa(each>>19), "oflag=direct")
+			errs <- err
+		}()
+		for {
+			if _, err := os.Stat(file); err == nil {
+				break // it has begun
+			}
+		}
+	}
+	for range 2 {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+	took := time.Since(began)
+	t.Logf("2 pods that write %d MiB each took %.2f s together", each/mib, took.Seconds())
+	// Less would be too much for the limit; more is the machine's to explain.
+	if want := amount / rate * time.Second; took < want*95/100 || took > want*120/100 {
+		t.Errorf("it took %s, want %s", took, want)
+	}
 }
