@@ -9,6 +9,7 @@ import (
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
 
 	"github.com/open-local/open-local/pkg/lvm"
 )
@@ -83,5 +84,47 @@ func TestStatisticsSeeTheFileSystemOfAnotherDevice(t *testing.T) {
 	resp, err := b.node.NodeGetVolumeStats(t.Context(), &csi.NodeGetVolumeStatsRequest{VolumeId: id, VolumePath: b.target})
 	if err != nil || !resp.GetVolumeCondition().GetAbnormal() || !strings.Contains(resp.GetVolumeCondition().GetMessage(), "another device") {
 		t.Errorf("%v, %v", resp, err)
+	}
+}
+
+func TestALostVolumeIsNeverFormattedAnew(t *testing.T) {
+	for _, fsType := range []string{"ext4", "block"} {
+		t.Run(fsType, func(t *testing.T) {
+			b := newBed(t)
+			b.have(t)
+			b.stage(t, fsType)
+			b.publish(t, fsType)
+			for _, call := range []func() error{
+				func() error {
+					_, err := b.node.NodeUnpublishVolume(t.Context(), &csi.NodeUnpublishVolumeRequest{VolumeId: id, TargetPath: b.target})
+					return err
+				},
+				func() error {
+					_, err := b.node.NodeUnstageVolume(t.Context(), &csi.NodeUnstageVolumeRequest{VolumeId: id, StagingTargetPath: b.staging})
+					return err
+				},
+				func() error { return b.host.node.Host().RemoveVolume(t.Context(), "pool", id) },
+			} {
+				if err := call(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, when := range []string{"by the process that knew it", "by a new process"} {
+				b.host.processes()
+				_, err := b.node.NodeStageVolume(t.Context(), b.stageRequest(fsType))
+				wantCode(t, err, codes.NotFound, id)
+				_, err = b.node.NodePublishVolume(t.Context(), b.publishRequest(fsType))
+				wantCode(t, err, codes.NotFound, id)
+				for program := range b.host.processes() {
+					if strings.HasPrefix(program, "mkfs") || program == "lvm lvcreate" || program == "mount" {
+						t.Errorf("%s: %s was run", when, program)
+					}
+				}
+				if got := b.host.node.Volumes(); len(got) > 0 {
+					t.Errorf("%s: volumes %q are there", when, got)
+				}
+				b.host.node.Restart()
+			}
+		})
 	}
 }
