@@ -49,7 +49,7 @@ func (s *Scheduler) wished(pv *corev1.PersistentVolume, pvc *corev1.PersistentVo
 	if ref == nil || ref.UID != pvc.UID || pvc.Spec.VolumeName != pv.Name {
 		return
 	}
-	if p, ours := placedBy(s.o.Driver, pv); ours && p.kind == volume.LVM {
+	if p, ours := placedBy(s.o.Driver, pv); ours && p.kind == volume.LVM && !p.shows {
 		s.ledger.Grow(p.name, size)
 	}
 }

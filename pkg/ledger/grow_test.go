@@ -83,3 +83,14 @@ func TestAVolumeThatIsGoneLingersAsLargeAsItWasCounted(t *testing.T) {
 	l.Expire(start.Add(soon))
 	wantFree(t, l, "n1", 100*gib)
 }
+
+func TestAVolumeThatComesBackGrowsOnlyIfThatFits(t *testing.T) {
+	l := grown(t)
+	l.Grow("v", 60*gib)
+	wantFree(t, l, "n1", 40*gib)
+	l.Gone("v", "n1", start.Add(soon))
+	wantFree(t, l, "n1", 70*gib)
+	l.Report("n1", pool(lv("v", 30*gib), lv("foreign", 50*gib)))
+	l.Exists("v", "n1", capacity.Spot{Group: "pool", Size: 30 * gib})
+	wantFree(t, l, "n1", 20*gib)
+}

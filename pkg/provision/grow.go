@@ -45,6 +45,10 @@ func (l *Logical) grow(ctx context.Context, g Growth) (capacity.Bytes, error) {
 	if err != nil {
 		return 0, fmt.Errorf("looking at volume %s, which grew: %w", g.ID, err)
 	}
+	if seen, is := l.Standing.Volume(g.ID); is {
+		seen.Size = size
+		l.Standing.remember(seen)
+	}
 	klog.FromContext(ctx).Info("Grew logical volume", "volume", g.ID, "group", g.Group, "from", int64(have), "bytes", int64(size))
 	return size, nil
 }
