@@ -224,7 +224,11 @@ func (b *bed) remove(t *testing.T) {
 }
 
 func TestGetCapacityAnswersFromMemory(t *testing.T) {
-	host, p := newFakeHost(t, map[string]capacity.Bytes{"fast": 64 * mib, "slow": 128 * mib})
+	host, p := newFakeHost(t, map[string]capacity.Bytes{"fast": 64 * mib, "slow": 64 * mib})
+	host.node.AddDisk("/dev/second", 65*mib)
+	if err := host.node.Host().ExtendGroup(t.Context(), "slow", []string{"/dev/second"}); err != nil {
+		t.Fatal(err)
+	}
 	r := newRig(t, p)
 	controller := csi.NewControllerClient(r.conn)
 	if _, err := controller.CreateVolume(t.Context(), claim(id, "ext4", int64(16*mib), map[string]string{"vgName": "fast"})); err != nil {
@@ -242,6 +246,7 @@ func TestGetCapacityAnswersFromMemory(t *testing.T) {
 		"of the node":               {ask: &csi.GetCapacityRequest{AccessibleTopology: at(nodeName)}, available: 176 * mib, largest: 128 * mib},
 		"of a node not there":       {ask: &csi.GetCapacityRequest{AccessibleTopology: at("node-9")}},
 		"of one group":              {ask: &csi.GetCapacityRequest{Parameters: map[string]string{"volumeType": "LVM", "vgName": "fast"}}, available: 48 * mib, largest: 48 * mib},
+		"for stripes":               {ask: &csi.GetCapacityRequest{Parameters: map[string]string{"volumeType": "LVM", "lvmType": "striping"}}, available: 128 * mib, largest: 128 * mib},
 		"of a group not there":      {ask: &csi.GetCapacityRequest{Parameters: map[string]string{"volumeType": "LVM", "vgName": "none"}}},
 		"for use on many nodes":     {ask: &csi.GetCapacityRequest{VolumeCapabilities: []*csi.VolumeCapability{{AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_MULTI_NODE_READER_ONLY}}}}},
 		"of disks of unknown media": {ask: &csi.GetCapacityRequest{Parameters: map[string]string{"volumeType": "LVM", "mediaType": "ssd"}}},
