@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	dynamicfake "k8s.io/client-go/dynamic/fake"
 	clienttesting "k8s.io/client-go/testing"
+	"k8s.io/client-go/tools/cache"
 	extenderv1 "k8s.io/kube-scheduler/extender/v1"
 	"k8s.io/utils/ptr"
 
@@ -182,7 +183,7 @@ func TestWhatIsNotThereYetIsAskedForAgain(t *testing.T) {
 				w.dynamic = test.contents
 				w.restart()
 				if name != "a cluster that hides its kind" {
-					w.until("snapshots are known", func() bool { return w.s.caches.contents.informer.HasSynced() })
+					cache.WaitForCacheSync(t.Context().Done(), w.s.caches.contents.informer.HasSynced) // of which there may be no news
 				}
 			}
 			ctx, cancel := context.WithCancel(w.ctx())
