@@ -34,6 +34,16 @@ func recalled(ctx context.Context, logical *provision.Logical) bool {
 	}
 }
 
+// waitFor waits until the channel is closed, but not for ever: LVM may hang behind the
+// very disk that is not well.
+func waitFor(ctx context.Context, closed <-chan struct{}, most time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-closed:
+	case <-time.After(most):
+	}
+}
+
 // owners knows whose a volume is.
 type owners interface {
 	Claim(id string) (namespace, name string, ok bool)

@@ -140,12 +140,17 @@ func (r *csiRun) addNode(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	known := make(chan struct{})
 	r.follow = append(r.follow, own.Run, func(ctx context.Context) {
 		if recalled(ctx, logical) {
+			close(known)
 			keeper.Resume(standing.Open())
 			keeper.Run(ctx, clock.RealClock{}, r.o.limitsEvery)
 		}
-	}, func(ctx context.Context) { watcher.Run(ctx, clock.RealClock{}, r.o.healthEvery) }, func(ctx context.Context) {
+	}, func(ctx context.Context) {
+		waitFor(ctx, known, r.o.healthEvery) // whose the volumes are
+		watcher.Run(ctx, clock.RealClock{}, r.o.healthEvery)
+	}, func(ctx context.Context) {
 		if recalled(ctx, logical) {
 			watchSnapshots(volumes, host, r.o.hostRoot, events).Run(ctx)
 		}

@@ -10,8 +10,9 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// atOnce is how many volumes are looked at at the same time; each may take seconds.
-const atOnce = 16
+// atOnce is how many volumes are looked at at the same time. Those on a disk that hangs
+// take seconds each, and all of them are to be known within a minute.
+const atOnce = 256
 
 // teller tells the owners of a volume.
 type teller interface {

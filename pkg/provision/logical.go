@@ -116,7 +116,7 @@ func (l *Logical) recall(ctx context.Context) (map[string][]string, error) {
 	for _, group := range report.Groups {
 		for _, v := range group.Volumes {
 			l.stood[v.Name] = append(l.stood[v.Name], group.Name)
-			l.Standing.remember(v)
+			l.Standing.learn(v)
 			if of, is := inlineOf(v); is {
 				l.inlines.remember(of)
 			}

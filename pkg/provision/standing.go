@@ -86,6 +86,16 @@ func (s *Standing) remember(v lvm.Volume) {
 	s.change(func() { v.Tags = slices.Clone(v.Tags); s.volumes[v.Name] = v })
 }
 
+// learn keeps v if nothing was known of a volume of that name: what this process has
+// done meanwhile is newer than a report.
+func (s *Standing) learn(v lvm.Volume) {
+	s.change(func() {
+		if _, known := s.volumes[v.Name]; !known {
+			s.volumes[v.Name] = v
+		}
+	})
+}
+
 // retag keeps that the tags of a volume are others.
 func (s *Standing) retag(v lvm.Volume, add, del []string) {
 	tags := slices.DeleteFunc(slices.Clone(v.Tags), func(t string) bool { return slices.Contains(del, t) })
