@@ -202,7 +202,7 @@ func TestAFullGroupCostsOneSnapshotAndNothingElse(t *testing.T) {
 	if _, _, lost := w.SnapshotUse("fast", "small"); lost {
 		t.Error("the snapshot of another volume was lost, too")
 	}
-	must(t, w.Node.RemoveSnapshot(t.Context(), unshot(snapID)))
+	must(t, w.RemoveSnapshot(t.Context(), unshot(snapID)))
 	w.Overwrite("fast", "other", 3*mib)
 	w.look(time.Hour)
 	if got := w.Volume("fast", "small").Size; got <= 4*mib {
