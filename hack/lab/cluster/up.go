@@ -101,14 +101,9 @@ func (c *Cluster) furnish(ctx context.Context, o checked) error {
 	if err != nil {
 		return err
 	}
-	if err := c.addKinds(kinds); err != nil {
-		return err
-	}
 	c.config.Readable = []string{cache.Dir}
-	for name, file := range programs {
-		if err := os.Symlink(file, filepath.Join(c.config.Programs(), name)); err != nil {
-			return fmt.Errorf("linking %s: %w", name, err)
-		}
+	if err := errors.Join(c.addKinds(kinds), c.addPrograms(programs)); err != nil {
+		return err
 	}
 	group, ctxOwn := errgroup.WithContext(ctx)
 	group.Go(func() error { return build.Own(ctxOwn, "guest/init", c.Program("init")) })
@@ -136,6 +131,16 @@ func (c *Cluster) furnish(ctx context.Context, o checked) error {
 	}
 	if err := os.WriteFile(filepath.Join(o.Dir, "scheduler.yaml"), []byte(scheduler), 0o644); err != nil {
 		return fmt.Errorf("writing the scheduler's configuration: %w", err)
+	}
+	return nil
+}
+
+// addPrograms puts programs, by their names, where the daemon runs them from.
+func (c *Cluster) addPrograms(programs map[string]string) error {
+	for name, file := range programs {
+		if err := os.Symlink(file, filepath.Join(c.config.Programs(), name)); err != nil {
+			return fmt.Errorf("linking %s: %w", name, err)
+		}
 	}
 	return nil
 }
