@@ -41,6 +41,14 @@ func unprovisioned(m *machine, ctx context.Context) error { return m.unprovision
 
 func expanded(m *machine, ctx context.Context) error { return m.expand(ctx, 500*mib) }
 
+// limited changes a limit of the volume, as csi-resizer does.
+func limited(m *machine, ctx context.Context) error {
+	_, err := m.controller.ControllerModifyVolume(ctx, &csi.ControllerModifyVolumeRequest{
+		VolumeId: id, MutableParameters: map[string]string{"iops": "2000"},
+	})
+	return err
+}
+
 // copyID is the volume that is made of another, or of its snapshot.
 const copyID = "local-c0c0c0c0-2f39-4a0c-8f5f-6c6d1a1f0c11"
 
@@ -90,6 +98,12 @@ var chapters = []chapter{
 		after:  func(t *testing.T, m *machine) { wantOneVolume(t, m, 500*mib); wantFilled(t, m) },
 		ends:   []act{(*machine).detach, unprovisioned},
 		points: 10,
+	},
+	{
+		name: "change limits", before: []act{provisioned, (*machine).attach}, step: limited,
+		after:  func(t *testing.T, m *machine) { wantLimit(t, m, 2000) },
+		ends:   []act{(*machine).detach, unprovisioned},
+		points: 6,
 	},
 	{
 		name: "snapshot", before: []act{provisioned, (*machine).attach}, step: (*machine).snapshot,
@@ -268,6 +282,14 @@ func wantVolumes(t *testing.T, m *machine, names ...string) {
 	slices.Sort(got)
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("volumes (-want +got):\n%s", diff)
+	}
+}
+
+// wantLimit checks what is kept with the volume.
+func wantLimit(t *testing.T, m *machine, iops int64) {
+	t.Helper()
+	if got := volume.LimitsFromTags(m.host.node.Volume("pool", id).Tags); got.IOPS != iops {
+		t.Errorf("the volume keeps %+v, want %d iops", got, iops)
 	}
 }
 
