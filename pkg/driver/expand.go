@@ -64,7 +64,8 @@ func parseExpand(req *csi.ControllerExpandVolumeRequest) (growth provision.Growt
 func (c *Controller) grow(ctx context.Context, growth provision.Growth, place Place) (capacity.Bytes, error) {
 	if node, known := c.o.Nodes.Capacity(place.Node); known {
 		more := growth.Size - place.Size
-		if group := node.Group(place.Group); group != nil && place.Size > 0 && more.Extents(group.Extent) > group.Free && more > 0 {
+		group := node.Group(place.Group)
+		if group != nil && group.Trouble == "" && place.Size > 0 && more > 0 && more.Extents(group.Extent) > group.Free {
 			return 0, fmt.Errorf("wants %s more, %s free in volume group %s: %w", more, group.Free, place.Group, lvm.ErrNoSpace)
 		}
 	}

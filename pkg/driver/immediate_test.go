@@ -4,6 +4,7 @@ package driver_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -22,9 +23,10 @@ import (
 // manyNodes are nodes of which reports say that they have so much of 100Gi free. Those
 // that are full have been filled since.
 type manyNodes struct {
-	free  map[string]capacity.Bytes
-	full  []string
-	asked []string
+	free    map[string]capacity.Bytes
+	trouble string
+	full    []string
+	asked   []string
 }
 
 func (n *manyNodes) Names() []string { return slices.Sorted(maps.Keys(n.free)) }
@@ -32,7 +34,7 @@ func (n *manyNodes) Names() []string { return slices.Sorted(maps.Keys(n.free)) }
 func (n *manyNodes) Capacity(name string) (capacity.Node, bool) {
 	free, known := n.free[name]
 	return capacity.Node{Name: name, Groups: []capacity.Group{{
-		Name: "pool", Size: 100 * capacity.GiB, Free: free, Extent: capacity.DefaultExtent,
+		Name: "pool", Size: 100 * capacity.GiB, Free: free, Extent: capacity.DefaultExtent, Trouble: n.trouble,
 	}}}, known
 }
 
@@ -52,6 +54,22 @@ func (n oneOfMany) Ensure(_ context.Context, spec provision.Spec) (provision.Vol
 		return provision.Volume{}, fmt.Errorf("volume group pool: %w", lvm.ErrNoSpace)
 	}
 	return provision.Volume{ID: spec.ID, Group: "pool", Size: spec.Size}, nil
+}
+
+func (n oneOfMany) Grow(context.Context, provision.Growth) (capacity.Bytes, error) {
+	return 0, lvm.ErrPartial
+}
+
+func TestAGroupInTroubleIsNotSaidToBeFull(t *testing.T) {
+	b := newBed(t)
+	if _, err := b.controller.CreateVolume(t.Context(), claim(id, "ext4", int64(64*mib), nil)); err != nil {
+		t.Fatal(err)
+	}
+	nodes := &manyNodes{free: map[string]capacity.Bytes{nodeName: 0}, trouble: "DiskFault"}
+	c := driver.NewController(driver.ControllerOptions{Directory: b.directory, Nodes: nodes})
+	if _, err := c.ControllerExpandVolume(t.Context(), expandRequest("ext4", 512*mib)); !errors.Is(err, lvm.ErrPartial) {
+		t.Errorf("got %v, want what the node says", err)
+	}
 }
 
 func TestAClaimThatBindsAtOnceGoesWhereRoomIs(t *testing.T) {
