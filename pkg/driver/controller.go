@@ -121,6 +121,9 @@ func (c *Controller) DeleteVolume(ctx context.Context, req *csi.DeleteVolumeRequ
 	if errors.Is(err, ErrNoVolume) {
 		return &csi.DeleteVolumeResponse{}, nil
 	}
+	if place.Snapshot != "" {
+		err = nil // nothing is to be done on its node, wherever that is
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ package driver_test
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -337,4 +338,18 @@ func TestWhatAReadOnlyRestoreIsRefusedFor(t *testing.T) {
 	}
 	ok(t, b.deleteSnapshot(t))
 	b.wantVolumes(t, "pool/"+id)
+}
+
+func TestWhatShowsASnapshotIsDeletedWhereverItsNodeIs(t *testing.T) {
+	b, _ := withSnapshot(t, "csi.aliyun.com/readonly", "true")
+	b.shown(t, &csi.Volume{VolumeId: "shows", VolumeContext: volume.Context{Kind: volume.LVM, Group: "pool", Snapshot: snapID}.Attributes()})
+	ok(t, b.cluster.CoreV1().Nodes().Delete(t.Context(), nodeName, metav1.DeleteOptions{}))
+	ok(t, b.reports.CsiV1alpha1().NodeLocalStorages().Delete(t.Context(), nodeName, metav1.DeleteOptions{}))
+	for _, err := b.directory.Find("shows"); !errors.Is(err, driver.ErrNodeUnavailable); _, err = b.directory.Find("shows") {
+		if t.Context().Err() != nil {
+			t.Fatal("that the node is gone is not seen")
+		}
+	}
+	_, err := b.controller.DeleteVolume(t.Context(), &csi.DeleteVolumeRequest{VolumeId: "shows"})
+	ok(t, err)
 }
