@@ -16,11 +16,13 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/open-local/open-local/pkg/allocator"
+	"github.com/open-local/open-local/pkg/blockcopy"
 	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/devfile"
 	"github.com/open-local/open-local/pkg/devmapper"
 	"github.com/open-local/open-local/pkg/hostexec"
 	"github.com/open-local/open-local/pkg/lvm"
+	"github.com/open-local/open-local/pkg/mounts"
 	"github.com/open-local/open-local/pkg/provision"
 	"github.com/open-local/open-local/pkg/provision/provisiontest"
 	"github.com/open-local/open-local/pkg/volume"
@@ -49,6 +51,7 @@ func realNode(t *testing.T) (volumes *provision.Provisioner, host *lvm.Host, tol
 	})
 	volumes = provision.New(t.Context(), &provision.Logical{
 		Host: host, Devices: devfile.Root("/"), Managed: provisiontest.Managed{watchedGroup: capacity.GiB}, Prefer: allocator.Binpack, Clock: clock.RealClock{},
+		Copier: blockcopy.New("/"), FileSystems: mounts.New(runner, "/"), Scratch: "/dev/shm/copies",
 	})
 	t.Cleanup(volumes.Close)
 	var mu sync.Mutex
