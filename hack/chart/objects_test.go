@@ -326,19 +326,35 @@ func TestExamplesAreKnownFieldByField(t *testing.T) {
 	served := names[*storagev1.StorageClass](install(t, nil))
 	for _, file := range files {
 		t.Run(file, func(t *testing.T) {
-			for _, o := range decodeFile(t, file) {
-				set, ok := o.(*appsv1.StatefulSet)
-				if !ok {
-					continue
-				}
-				for _, claim := range set.Spec.VolumeClaimTemplates {
-					if !slices.Contains(served, *claim.Spec.StorageClassName) {
-						t.Errorf("claim %s wants class %s; by default there are %q", claim.Name, *claim.Spec.StorageClassName, served)
-					}
+			for _, claim := range claims(decodeFile(t, file)) {
+				if !slices.Contains(served, *claim.StorageClassName) {
+					t.Errorf("a claim wants class %s; by default there are %q", *claim.StorageClassName, served)
 				}
 			}
 		})
 	}
+}
+
+// claims returns what objects ask for, as claims or for claims to be made.
+func claims(all objects) []corev1.PersistentVolumeClaimSpec {
+	var found []corev1.PersistentVolumeClaimSpec
+	for _, o := range all {
+		switch o := o.(type) {
+		case *corev1.PersistentVolumeClaim:
+			found = append(found, o.Spec)
+		case *appsv1.StatefulSet:
+			for _, template := range o.Spec.VolumeClaimTemplates {
+				found = append(found, template.Spec)
+			}
+		case *corev1.Pod:
+			for _, v := range o.Spec.Volumes {
+				if v.Ephemeral != nil {
+					found = append(found, v.Ephemeral.VolumeClaimTemplate.Spec)
+				}
+			}
+		}
+	}
+	return found
 }
 
 func container(t *testing.T, pod corev1.PodSpec, name string) corev1.Container {

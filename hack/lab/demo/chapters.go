@@ -13,7 +13,7 @@ const (
 )
 
 func (d *demo) cluster(ctx context.Context) error {
-	if err := d.show(ctx, "lab", "up", "--nodes", fmt.Sprint(nodes), "--disks", "2x12G"); err != nil {
+	if err := d.show(ctx, "lab", "up", "--nodes", fmt.Sprint(nodes), "--disks", "2x100G"); err != nil {
 		return err
 	}
 	if err := d.show(ctx, "lab", "load", d.image); err != nil {
@@ -75,7 +75,7 @@ func (d *demo) volume(ctx context.Context) error {
 			return err
 		}
 	}
-	node, err := d.ask(ctx, "kubectl", "get", "pod", "nginx-lvm-0", "-o", "jsonpath={.spec.nodeName}")
+	node, err := d.nodeOf(ctx, pod)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,6 @@
 // Command demo shows open-local at work to somebody who has never seen it: a real
 // cluster with real volume groups, a StatefulSet placed by capacity, its volume on
-// the node, and everything gone again. It types what a user would type, shows
+// the node, what becomes of volumes over time, and everything gone again. It types what a user would type, shows
 // what a user would see, and fails when what is seen is not what it should be.
 package main
 
@@ -49,6 +49,11 @@ func (d *demo) run(ctx context.Context) (err error) {
 		{"Say what the disks are for", d.configure},
 		{"A StatefulSet whose claim is cut from the node's own disk", d.volume},
 		{"Scale it up, and down again", d.scale},
+		{"Grow its volume from 5Gi to 20Gi while it runs", d.grow},
+		{"Take a snapshot, restore it, and clone a volume", d.snapshot},
+		{"A raw block device", d.block},
+		{"Limit what a volume reads and writes, and change the limit", d.throttle},
+		{"Volumes that live and die with their pods", d.ephemeral},
 		{"Remove it without a trace", d.remove},
 	} {
 		d.chapter(chapter.title, time.Since(started))

@@ -29,8 +29,12 @@ func (d *demo) say(text string) { fmt.Printf("# %s\n\n", text) }
 
 // show types a command and lets its output be seen.
 func (d *demo) show(ctx context.Context, command ...string) error {
+	return d.showTo(ctx, os.Stdout, command...)
+}
+
+func (d *demo) showTo(ctx context.Context, out io.Writer, command ...string) error {
 	fmt.Printf("$ %s\n", typed(command))
-	err := d.execute(ctx, os.Stdout, command)
+	err := d.execute(ctx, out, command)
 	fmt.Println()
 	return err
 }
@@ -94,7 +98,7 @@ func typed(command []string) string {
 	words := make([]string, len(command))
 	for i, word := range command {
 		words[i] = word
-		if strings.ContainsAny(word, " {}[]*$()\\") {
+		if strings.ContainsAny(word, " {}[]*$()<>;~\\") {
 			words[i] = "'" + word + "'"
 		}
 	}
