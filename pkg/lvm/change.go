@@ -120,12 +120,23 @@ func (h *Host) whyKept(ctx context.Context, group, name string, tags []string) e
 // has. A volume that is already that large stays as it is, and that is no error. One
 // that has snapshots and is active is ErrHasSnapshots.
 func (h *Host) ExtendVolume(ctx context.Context, group, name string, size capacity.Bytes) error {
+	return h.ExtendVolumeOn(ctx, group, name, size, nil)
+}
+
+// ExtendVolumeOn is ExtendVolume by an LVM that sees these devices alone, which must be
+// all physical volumes of the group; or every device when there are none. It waits for
+// no other device, such as one that is suspended.
+func (h *Host) ExtendVolumeOn(ctx context.Context, group, name string, size capacity.Bytes, members []string) error {
 	err := ValidPair(group, name)
 	argument, sizeErr := sizeArgument(size)
-	if err := errors.Join(err, sizeErr); err != nil {
+	if err := errors.Join(err, sizeErr, validDevices(members)); err != nil {
 		return fmt.Errorf("extending volume \"%s/%s\": %w", group, name, err)
 	}
-	_, err = h.change(ctx, "lvextend", "--size", argument, "--", group+"/"+name)
+	args := []string{"lvextend"}
+	for _, member := range members {
+		args = append(args, "--devices", member)
+	}
+	_, err = h.change(ctx, append(args, "--size", argument, "--", group+"/"+name)...)
 	if err != nil && !errors.Is(err, errNotLarger) {
 		return fmt.Errorf("extending volume %s/%s to %d bytes: %w", group, name, size, err)
 	}

@@ -63,6 +63,12 @@ func TestCommandLinesOfChanges(t *testing.T) {
 			func(ctx context.Context, h *Host) error { return h.ExtendVolume(ctx, "share", "data", 1) },
 			"lvm lvextend --size 512b -- share/data",
 		},
+		"growing without a look at other devices": {
+			func(ctx context.Context, h *Host) error {
+				return h.ExtendVolumeOn(ctx, "share", "data", 1, []string{"/dev/sdb", "/dev/sdc"})
+			},
+			"lvm lvextend --devices /dev/sdb --devices /dev/sdc --size 512b -- share/data",
+		},
 		"tags": {
 			func(ctx context.Context, h *Host) error {
 				return h.ChangeTags(ctx, "share", "data", []string{"a"}, []string{"b"})

@@ -27,7 +27,7 @@ type gauge interface {
 
 // expander is the part of *lvm.Host that gives snapshots more space.
 type expander interface {
-	ExtendVolume(ctx context.Context, group, name string, size capacity.Bytes) error
+	ExtendVolumeOn(ctx context.Context, group, name string, size capacity.Bytes, members []string) error
 	RefreshVolume(ctx context.Context, group, name string) error
 	Group(ctx context.Context, group string) (lvm.Group, error)
 }
@@ -63,9 +63,10 @@ type Watcher struct {
 	Clock   clock.WithTicker
 	Tell    func(ctx context.Context, t Trouble) // once per change
 
-	mu       sync.Mutex // guards fillings and what they point to
+	mu       sync.Mutex // guards fillings, what they point to, and members
 	fillings map[string]*filling
-	work     sync.WaitGroup // spaces that are being grown
+	members  map[string][]string // the physical volumes of groups
+	work     sync.WaitGroup      // spaces that are being grown
 }
 
 // Run watches until ctx ends, and until what it had begun has ended.
@@ -106,6 +107,7 @@ func (w *Watcher) Look(ctx context.Context) time.Duration {
 	known := map[string]bool{}
 	for _, s := range w.Volumes.Watched() {
 		known[s.path()] = true
+		w.meet(ctx, s.Group)
 		again = min(again, w.lookAt(ctx, s))
 	}
 	w.mu.Lock()
@@ -163,23 +165,82 @@ func (w *Watcher) filling(s Watched) *filling {
 	return f
 }
 
+// meet finds out, once, which physical volumes the group has. A group that cannot be
+// told now is asked for at the next look.
+func (w *Watcher) meet(ctx context.Context, group string) {
+	w.mu.Lock()
+	_, met := w.members[group]
+	w.mu.Unlock()
+	if met {
+		return
+	}
+	seen, err := w.Host.Group(ctx, group)
+	if err != nil {
+		return // growing says what is wrong with it
+	}
+	var members []string
+	for _, pv := range seen.PhysicalVolumes {
+		members = append(members, pv.Device)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.members == nil {
+		w.members = map[string][]string{}
+	}
+	w.members[group] = members
+}
+
+// longestHold is how long writers wait at most, whatever becomes of what they wait for.
+const longestHold = 3 * time.Second
+
+// hold has the origin's writers wait until the function it returns is called, or for
+// longestHold. Meanwhile nothing may read the origin that they wait for: kubelet puts a
+// loop device over each block volume, at which LVM would look.
+func (w *Watcher) hold(ctx context.Context, s Watched) (release func()) {
+	log := klog.FromContext(ctx).WithValues("group", s.Group, "name", s.Origin)
+	if err := w.Gauge.Suspend(s.Group, s.Origin); err != nil {
+		log.Error(err, "Could not have writers wait for a snapshot to grow", "snapshot", s.Name)
+	}
+	resume := sync.OnceFunc(func() {
+		if err := w.Gauge.Resume(s.Group, s.Origin); err != nil {
+			log.Error(err, "A volume may be left suspended")
+		}
+	})
+	timer, done := w.Clock.NewTimer(longestHold), make(chan struct{})
+	w.work.Go(func() {
+		defer timer.Stop()
+		select {
+		case <-timer.C():
+			log.Info("Letting writers go on before a snapshot has grown", "snapshot", s.Name, "waited", longestHold.String())
+			resume()
+		case <-done:
+		}
+	})
+	return func() { close(done); resume() }
+}
+
 // grow gives the snapshot more space, or as much as its group has.
 func (w *Watcher) grow(ctx context.Context, s Watched, f *filling, have capacity.Bytes, v verdict) {
 	log := klog.FromContext(ctx)
 	began := w.Clock.Now()
-	if v.hold {
-		if err := w.Gauge.Suspend(s.Group, s.Origin); err != nil {
-			log.Error(err, "Could not have writers wait for a snapshot to grow", "group", s.Group, "name", s.Name)
-		}
+	w.mu.Lock()
+	members := w.members[s.Group]
+	w.mu.Unlock()
+	release := func() {}
+	if v.hold && len(members) > 0 { // an LVM that looks at all devices might wait for the writers
+		release = w.hold(ctx, s)
 	}
-	got, err := w.extend(ctx, s, have, v.grow)
-	if v.hold {
-		if err := w.Gauge.Resume(s.Group, s.Origin); err != nil {
-			log.Error(err, "A volume may be left suspended", "group", s.Group, "name", s.Origin)
-		}
+	got, err := w.extend(ctx, s, have, v.grow, members)
+	release()
+	if members != nil && err != nil && !errors.Is(err, lvm.ErrNoSpace) { // the group may have other members by now
+		got, err = w.extend(ctx, s, have, v.grow, nil)
+		members = nil
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if members == nil {
+		delete(w.members, s.Group)
+	}
 	f.busy = false
 	f.at = time.Time{} // those who waited say nothing about the rate
 	switch {
@@ -199,8 +260,8 @@ func (w *Watcher) grow(ctx context.Context, s Watched, f *filling, have capacity
 
 // extend extends a snapshot to size, or by what the group has left, and returns what it
 // has then.
-func (w *Watcher) extend(ctx context.Context, s Watched, have, size capacity.Bytes) (capacity.Bytes, error) {
-	err := w.Host.ExtendVolume(ctx, s.Group, s.Name, size)
+func (w *Watcher) extend(ctx context.Context, s Watched, have, size capacity.Bytes, members []string) (capacity.Bytes, error) {
+	err := w.Host.ExtendVolumeOn(ctx, s.Group, s.Name, size, members)
 	switch {
 	case err == nil:
 		return size, nil
@@ -212,7 +273,7 @@ func (w *Watcher) extend(ctx context.Context, s Watched, have, size capacity.Byt
 		return have, errors.Join(err, lookErr)
 	}
 	size = have + group.Free
-	if err := w.Host.ExtendVolume(ctx, s.Group, s.Name, size); err != nil {
+	if err := w.Host.ExtendVolumeOn(ctx, s.Group, s.Name, size, members); err != nil {
 		return have, err
 	}
 	return size, nil

@@ -115,7 +115,12 @@ func TestAVolumeRewrittenAtFullSpeedKeepsItsSnapshotWhileItsGroupHasSpace(t *tes
 		return v.Invalid()
 	}
 	stand("data", size, 64*mib)
+	// As kubelet does with a block volume: LVM would wait for who waits for LVM.
+	loop, err := hostexec.OnHost("/").Run(ctx, "losetup", "--find", "--show", lvm.DevicePath(watchedGroup, "data"))
+	must(t, err)
 	rewrite(t, "data", size)
+	_, err = hostexec.OnHost("/").Run(ctx, "losetup", "--detach", strings.TrimSpace(string(loop)))
+	must(t, err)
 	if invalid("snap-of-data") {
 		t.Fatalf("the snapshot was lost; told was %q", told())
 	}
@@ -123,7 +128,7 @@ func TestAVolumeRewrittenAtFullSpeedKeepsItsSnapshotWhileItsGroupHasSpace(t *tes
 
 	// Now there is not room enough: 640 MiB less 192 and what stands beside.
 	stand("small", 64*mib, 16*mib)
-	_, err := volumes.Ensure(ctx, provision.Spec{ID: "rest", Kind: volume.LVM, Group: watchedGroup, Size: 384 * mib})
+	_, err = volumes.Ensure(ctx, provision.Spec{ID: "rest", Kind: volume.LVM, Group: watchedGroup, Size: 384 * mib})
 	must(t, err)
 	_, err = volumes.Snapshot(ctx, provision.SnapshotSpec{
 		ID: "snap-of-data", Volume: "data", Kind: volume.LVM, Group: watchedGroup, Space: 64 * mib, Step: 64 * mib, Threshold: 50,

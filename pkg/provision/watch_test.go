@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"runtime"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,6 +26,7 @@ type gauge struct {
 	n         *provisiontest.Node
 	suspended map[string]bool
 	held      int // how often writers had to wait
+	mu        sync.Mutex
 	broken    map[string]error
 }
 
@@ -37,15 +41,23 @@ func (g *gauge) Snapshot(group, name string) (devmapper.Snapshot, error) {
 	return devmapper.Snapshot{Taken: taken, Space: space, Lost: lost}, nil
 }
 
-func (g *gauge) Suspended(group, name string) (bool, error) { return g.suspended[group+"/"+name], nil }
+func (g *gauge) Suspended(group, name string) (bool, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.suspended[group+"/"+name], nil
+}
 
 func (g *gauge) Suspend(group, name string) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	g.suspended[group+"/"+name] = true
 	g.held++
 	return nil
 }
 
 func (g *gauge) Resume(group, name string) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	delete(g.suspended, group+"/"+name)
 	return nil
 }
@@ -140,6 +152,41 @@ func TestAFastWriterGetsMoreThanTheStep(t *testing.T) {
 		t.Errorf("writers had to wait %d times, and wait for %v", w.gauge.held, w.gauge.suspended)
 	}
 	w.wantSpace(snapID, shotOf+400*mib)
+}
+
+func TestWritersGoOnWhateverBecomesOfWhatTheyWaitFor(t *testing.T) {
+	w := watched(t, 4*gib)
+	w.Node.Before = func(command string) error {
+		if !strings.HasPrefix(command, "lvm lvextend --devices /dev/disk-fast ") {
+			t.Errorf("LVM would look at what writers wait for: %s", command)
+		}
+		if suspended, _ := w.gauge.Suspended("fast", id); !suspended {
+			t.Error("nobody waits")
+		}
+		for suspended := true; suspended; suspended, _ = w.gauge.Suspended("fast", id) {
+			w.clock.Step(time.Second) // LVM hangs
+			runtime.Gosched()
+		}
+		return nil
+	}
+	w.Overwrite("fast", id, 40*mib)
+	w.look(time.Second)
+	w.wantSpace(snapID, shotOf+400*mib)
+	w.wantTold()
+}
+
+func TestAGroupThatGotAnotherDiskIsGrownAllTheSame(t *testing.T) {
+	w := watched(t, 4*gib)
+	w.AddDisk("/dev/disk-more", gib)
+	must(t, w.Node.Host().ExtendGroup(t.Context(), "fast", []string{"/dev/disk-more"}))
+	w.Overwrite("fast", id, 40*mib)
+	w.look(time.Second)
+	wantRuns(t, w.Node, map[string]int{"lvm lvextend": 2})
+	w.wantSpace(snapID, shotOf+400*mib)
+	w.Overwrite("fast", id, 300*mib)
+	w.look(time.Second) // and from now on its members are known
+	wantRuns(t, w.Node, map[string]int{"lvm fullreport": 1, "lvm lvextend": 1})
+	w.wantTold()
 }
 
 func TestASnapshotNeverGetsMoreThanItCanNeed(t *testing.T) {

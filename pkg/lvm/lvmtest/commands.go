@@ -29,7 +29,7 @@ var commands = map[string]command{
 		run: (*Fake).lvcreate,
 	},
 	"lvremove":  {valued: []string{"--select"}, plain: []string{"--yes"}, run: (*Fake).lvremove},
-	"lvextend":  {valued: []string{"--size"}, run: (*Fake).lvextend},
+	"lvextend":  {valued: []string{"--size", "--devices"}, run: (*Fake).lvextend},
 	"lvchange":  {valued: []string{"--addtag", "--deltag", "--activate"}, plain: []string{"--refresh"}, run: (*Fake).lvchange},
 	"vgcreate":  {atLeast: 2, run: (*Fake).vgcreate},
 	"vgextend":  {atLeast: 2, run: (*Fake).vgextend},
@@ -134,6 +134,17 @@ func (g *group) whole() *failure {
 		"  Cannot process volume group %s", g.name, g.name)
 }
 
+// seenBy refuses what LVM refuses when it was told of some devices only, and the group
+// has others.
+func (g *group) seenBy(devices []string) *failure {
+	for _, pv := range g.pvs {
+		if len(devices) > 0 && !slices.Contains(devices, pv.disk.path) {
+			return failed("Cannot change VG %s while PVs are missing.\n  Cannot process volume group %s", g.name, g.name)
+		}
+	}
+	return nil
+}
+
 func (f *Fake) lvcreate(l line) (string, *failure) {
 	if l.has("--snapshot") {
 		return f.snapshot(l)
@@ -185,6 +196,9 @@ func (f *Fake) lvextend(l line) (string, *failure) {
 		return "", problem
 	}
 	if problem := g.whole(); problem != nil {
+		return "", problem
+	}
+	if problem := g.seenBy(l.all("--devices")); problem != nil {
 		return "", problem
 	}
 	if !v.inactive && len(g.snapshotsOf(v)) > 0 {
