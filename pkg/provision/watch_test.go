@@ -156,7 +156,7 @@ func TestAFastWriterGetsMoreThanTheStep(t *testing.T) {
 
 func TestWritersGoOnWhateverBecomesOfWhatTheyWaitFor(t *testing.T) {
 	w := watched(t, 4*gib)
-	w.Node.Before = func(command string) error {
+	w.Before = func(command string) error {
 		if !strings.HasPrefix(command, "lvm lvextend --devices /dev/disk-fast ") {
 			t.Errorf("LVM would look at what writers wait for: %s", command)
 		}
