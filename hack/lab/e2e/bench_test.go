@@ -66,6 +66,7 @@ func (b *bench) removeAll() {
 	core, now := b.kube.CoreV1(), metav1.DeleteOptions{}
 	b.must(core.Pods(b.ns).DeleteCollection(ctx, now, metav1.ListOptions{}), "deleting the pods of %s", b.ns)
 	b.must(core.PersistentVolumeClaims(b.ns).DeleteCollection(ctx, now, metav1.ListOptions{}), "deleting the claims of %s", b.ns)
+	b.removeSnapshots(ctx)
 	b.must(core.Namespaces().Delete(ctx, b.ns, now), "deleting namespace %s", b.ns)
 	b.eventually(ctx, func(ctx context.Context) (string, error) {
 		volumes, err := core.PersistentVolumes().List(ctx, metav1.ListOptions{})

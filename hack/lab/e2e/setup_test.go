@@ -15,6 +15,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/open-local/open-local/apis/storage/v1alpha1"
@@ -53,7 +54,15 @@ func setUp(t *testing.T) *suite {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &suite{lab: lab, nodes: lab.Nodes(), kube: kubernetes.NewForConfigOrDie(config), local: versioned.NewForConfigOrDie(config)}
+	s := &suite{
+		lab: lab, nodes: lab.Nodes(), kube: kubernetes.NewForConfigOrDie(config),
+		local: versioned.NewForConfigOrDie(config), other: dynamic.NewForConfigOrDie(config),
+		kubectl: func(ctx context.Context, args ...string) (string, error) {
+			cmd := exec.CommandContext(ctx, lab.Program("kubectl"), append([]string{"--kubeconfig", lab.Kubeconfig()}, args...)...)
+			said, err := cmd.CombinedOutput()
+			return string(said), err
+		},
+	}
 	if disks := lab.Disks(); !slices.Equal(disks, []string{firstDisk, secondDisk, spareDisk}) {
 		t.Fatalf("the disks of a node are %v", disks)
 	}

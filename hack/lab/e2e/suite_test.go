@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/open-local/open-local/pkg/client/clientset/versioned"
@@ -40,6 +41,24 @@ func TestOpenLocal(t *testing.T) {
 		{"twenty pods at once fill a node to the last extent", burstFillsANode},
 		{"pods that race for room run as far as it goes and the others follow", racersShareWhatFits},
 		{"everything of open-local dies amid twenty creates and nothing leaks", killedAmidCreates},
+		{"volumes grow while they are used and while they are not", volumesGrow},
+		{"growth beyond the group says both numbers, does no harm and can be taken back", growthBeyondTheGroup},
+		{"stripes need several disks with room, and growing keeps them", stripedVolumes},
+		{"snapshots and what is restored of them outlive their claims", snapshotsOutliveTheirClaims},
+		{"a snapshot can be read without being copied", snapshotsToReadOnly},
+		{"a snapshot grows as fast as its volume is rewritten", snapshotsGrowInTime},
+		{"in a full group a snapshot is lost and nothing else", snapshotsInAFullGroup},
+		{"clones of volumes in use are volumes of their own", clonesOfVolumesInUse},
+		{"copies that are interrupted are finished, and hold up nobody", interruptedCopies},
+		{"limits hold within 5 %, for all pods of a volume together", limitsHold},
+		{"limits change while pods run, and outlive plugin and node", limitsChangeAndStay},
+		{"inline volumes are counted, limited and gone with their pods", inlineVolumes},
+		{"inline volumes leave nothing after crashes", inlineVolumesAfterCrashes},
+		{"hostile attributes are refused", hostileAttributes},
+		{"generic ephemeral volumes come and go with their pods", genericEphemeralVolumes},
+		{"options of mkfs, binding at once, retaining", whatClassesSay},
+		{"a volume that is stuck, failing or read-only is named within a minute", sickVolumesAreNamed},
+		{"a lost volume is not made anew", lostVolumesAreNotMadeAnew},
 		{"a reboot keeps the data and mounts come back", rebootKeepsData},
 		{"a power cut keeps what was synced", powerCutKeepsData},
 	} {
@@ -52,7 +71,10 @@ type suite struct {
 	lab   node
 	kube  kubernetes.Interface
 	local versioned.Interface
+	other dynamic.Interface // kinds whose types are not at hand
 	nodes []string
+	// kubectl is run as the cluster's administrator, for what needs more than requests.
+	kubectl func(ctx context.Context, args ...string) (string, error)
 }
 
 // node is what the cases do to the nodes of the lab.
@@ -63,8 +85,8 @@ type node interface {
 	Start(ctx context.Context, node string) error
 }
 
-// holdings are the volume groups with their free extents, the logical volumes and
-// the mounts of volumes, by node.
+// holdings are the volume groups with their free extents, the logical volumes, the
+// mounts of volumes and the limits of devices, by node.
 type holdings map[string][]string
 
 func (s *suite) holdings(t *testing.T) holdings {
@@ -83,13 +105,14 @@ func (s *suite) look(ctx context.Context) (holdings, error) {
 			{"vgs", "--noheadings", "-o", "vg_name,vg_extent_count,vg_free_count"},
 			{"lvs", "--noheadings", "--all", "-o", "vg_name,lv_name,lv_size"},
 			{"cat", "/proc/1/mounts"},
+			{"cat", limitsFile},
 		} {
 			said, err := s.lab.Exec(ctx, node, question...)
 			if err != nil {
 				return nil, fmt.Errorf("asking %s for %s: %w", node, question[0], err)
 			}
 			for line := range strings.Lines(said) {
-				if question[0] != "cat" || strings.Contains(line, "kubernetes.io/csi") {
+				if !slices.Contains(question, "/proc/1/mounts") || strings.Contains(line, "kubernetes.io/csi") {
 					have[node] = append(have[node], strings.Join(strings.Fields(line), " "))
 				}
 			}

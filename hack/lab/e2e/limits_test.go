@@ -1,0 +1,177 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	storagev1 "k8s.io/api/storage/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// limitsFile is where the limits of volumes are in force: at all pods together.
+const limitsFile = "/sys/fs/cgroup/kubepods/io.max"
+
+// Ways of moving 48 MiB, and a number of small pieces.
+const (
+	moved        = 48 << 20
+	pieces       = 600
+	directWrite  = "dd if=/dev/zero of=%s bs=64k count=768 oflag=direct"
+	directRead   = "dd if=%s of=/dev/null bs=64k count=768 iflag=direct"
+	bufferedFile = "dd if=/dev/zero of=%s bs=64k count=768 conv=fsync"
+	smallWrites  = "dd if=/dev/zero of=%s bs=4k count=600 oflag=direct"
+)
+
+// seconds runs a script in a pod and returns how long it took there. The start
+// of the shell is not part of it.
+func (b *bench) seconds(name, script string) float64 {
+	b.Helper()
+	said := b.inPod(name, "begin=$(cut -d' ' -f1 /proc/uptime); "+script+" 2>/dev/null; echo $begin $(cut -d' ' -f1 /proc/uptime)")
+	words := strings.Fields(said)
+	if len(words) != 2 {
+		b.Fatalf("timing %q in pod %s: it said %q", script, name, said)
+	}
+	var times [2]float64
+	for i := range times {
+		var err error
+		times[i], err = strconv.ParseFloat(words[i], 64)
+		b.must(err, "timing %q in pod %s", script, name)
+	}
+	return times[1] - times[0]
+}
+
+// wantRate runs a script that moves so much and checks the rate within 5 %.
+func (b *bench) wantRate(name, what, script string, amount, limit float64) {
+	b.Helper()
+	took := b.seconds(name, script)
+	rate := amount / took
+	b.Logf("%s: %.0f in %.2f s is %.4g per second, limit %.4g", what, amount, took, rate, limit)
+	if math.Abs(rate/limit-1) > 0.05 {
+		b.Errorf("%s: %.4g per second, want %.4g within 5 %%", what, rate, limit)
+	}
+}
+
+func limitsHold(b *bench) {
+	node := b.nodes[0]
+	slow := b.addClass("slow", map[string]string{"vgName": pool0, "bps": "8Mi"})
+	few := b.addClass("few", map[string]string{"vgName": pool0, "iops": "100"})
+	b.addClaims(claim("file", slow, "256Mi"), blockClaim("block", slow, "256Mi"), blockClaim("few", few, "64Mi"))
+	b.addPods(
+		pod("file", forever, onNode(node), mounting("file")), pod("file2", forever, onNode(node), mounting("file")),
+		pod("block", forever, onNode(node), device("block")), pod("few", forever, onNode(node), device("few")),
+	)
+	b.wantRunning("file", "file2", "block", "few")
+	const limit = 8 << 20
+	b.wantRate("file", "direct writes to a file", fmt.Sprintf(directWrite, "/data/direct"), moved, limit)
+	b.wantRate("file", "direct reads of a file", fmt.Sprintf(directRead, "/data/direct"), moved, limit)
+	b.wantRate("file", "buffered writes to a file", fmt.Sprintf(bufferedFile, "/data/buffered"), moved, limit)
+	b.wantRate("block", "direct writes to a device", fmt.Sprintf(directWrite, "/dev/data"), moved, limit)
+	b.wantRate("block", "buffered writes to a device", fmt.Sprintf(bufferedFile, "/dev/data"), moved, limit)
+	b.wantRate("few", "small direct writes", fmt.Sprintf(smallWrites, "/dev/data"), pieces, 100)
+
+	// Two pods of one volume have together what one has.
+	b.inPod("file2", "(begin=$(cut -d' ' -f1 /proc/uptime); "+fmt.Sprintf(directWrite, "/data/two")+"; echo $begin $(cut -d' ' -f1 /proc/uptime) >/tmp/times) >/dev/null 2>&1 &")
+	took := b.seconds("file", fmt.Sprintf(directWrite, "/data/one"))
+	if rate := moved / took; rate > 0.7*limit {
+		b.Errorf("while another pod writes to the same volume, one writes at %.3g of %.3g bytes per second", rate, float64(limit))
+	}
+}
+
+// addAttributes creates a VolumeAttributesClass.
+func (b *bench) addAttributes(name string, parameters map[string]string) string {
+	b.Helper()
+	c := &storagev1.VolumeAttributesClass{
+		ObjectMeta: metav1.ObjectMeta{Name: b.ns + "-" + name}, DriverName: driverName, Parameters: parameters,
+	}
+	classes := b.kube.StorageV1().VolumeAttributesClasses()
+	_, err := classes.Create(b.Context(), c, metav1.CreateOptions{})
+	b.must(err, "creating the VolumeAttributesClass %s", c.Name)
+	b.afterwards(func(ctx context.Context) {
+		b.must(classes.Delete(ctx, c.Name, metav1.DeleteOptions{}), "deleting the VolumeAttributesClass %s", c.Name)
+	})
+	return c.Name
+}
+
+// attribute gives a claim other attributes.
+func (b *bench) attribute(name, class string) {
+	b.Helper()
+	b.must(b.patchClaim(name, fmt.Sprintf(`{"spec":{"volumeAttributesClassName":%q}}`, class)), "changing the attributes of claim %s", name)
+}
+
+// wantAttributes waits until a claim has them.
+func (b *bench) wantAttributes(name, class string) {
+	b.Helper()
+	b.soon(func(ctx context.Context) (string, error) {
+		c, err := b.kube.CoreV1().PersistentVolumeClaims(b.ns).Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return "", err
+		}
+		if have := c.Status.CurrentVolumeAttributesClassName; have == nil || *have != class {
+			return fmt.Sprintf("claim %s does not have %s yet: %+v", name, class, c.Status.ModifyVolumeStatus), nil
+		}
+		return "", nil
+	})
+}
+
+func limitsChangeAndStay(b *bench) {
+	node := b.nodes[1]
+	slow := b.addClass("slow", map[string]string{"bps": "4Mi", "iops": "1000"})
+	faster := b.addAttributes("faster", map[string]string{"bps": "12Mi", "iops": "max"})
+	wrong := b.addAttributes("wrong", map[string]string{"bps": "fast"})
+	b.addClaims(blockClaim("data", slow, "128Mi"))
+	b.addPods(pod("user", forever, onNode(node), device("data")))
+	b.wantRunning("user")
+	b.attribute("data", faster)
+	b.wantAttributes("data", faster)
+	const limit = 12 << 20
+	script := fmt.Sprintf(directWrite, "/dev/data")
+	b.wantRate("user", "after a change while running", script, moved, limit)
+
+	b.attribute("data", wrong)
+	b.wantEvent("data", "VolumeModifyFailed", "bps", "fast")
+	b.wantRate("user", "after a change that was refused", script, moved, limit)
+	b.attribute("data", faster)
+	b.wantAttributes("data", faster)
+
+	b.killOpenLocal()
+	b.wantOpenLocal()
+	b.wantRate("user", "after the node plugin has started again", script, moved, limit)
+
+	b.must(b.lab.Reboot(b.Context(), node), "rebooting %s", node)
+	b.wantStartedAgain("user")
+	b.wantRate("user", "after the node has started again", script, moved, limit)
+
+	// A wrong limit is no limit at all nowhere.
+	b.addClaims(claim("misspelt", b.addClass("misspelt", map[string]string{"bps": "-1"}), "64Mi"))
+	b.addPods(pod("misspelt", forever, mounting("misspelt")))
+	b.wantEvent("misspelt", "bps", `"-1"`)
+}
+
+// wantOpenLocal waits until all of open-local runs again and has had a moment to
+// look around.
+func (b *bench) wantOpenLocal() {
+	b.Helper()
+	for _, kind := range []string{"deployment", "daemonset"} {
+		said, err := b.kubectl(b.Context(), "-n", installedIn, "rollout", "status", kind, "-l", "app.kubernetes.io/name=open-local", "--timeout=120s")
+		b.must(err, "waiting for open-local: %s", said)
+	}
+	b.soon(func(ctx context.Context) (string, error) {
+		pods, err := b.kube.CoreV1().Pods(installedIn).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=open-local"})
+		if err != nil {
+			return "", err
+		}
+		for _, p := range pods.Items {
+			for _, c := range p.Status.ContainerStatuses {
+				if running := c.State.Running; !c.Ready || running == nil || time.Since(running.StartedAt.Time) < 5*time.Second {
+					return fmt.Sprintf("container %s of pod %s is not ready", c.Name, p.Name), nil
+				}
+			}
+		}
+		return "", nil
+	})
+}
