@@ -17,13 +17,14 @@ import (
 // limitsFile is where the limits of volumes are in force: at all pods together.
 const limitsFile = "/sys/fs/cgroup/kubepods/io.max"
 
-// Ways of moving 48 MiB, and a number of small pieces.
+// Ways of moving 48 MiB, in pieces so large that the tick of a clock is nothing beside
+// their wait, and a number of small pieces.
 const (
 	moved        = 48 << 20
 	pieces       = 600
-	directWrite  = "dd if=/dev/zero of=%s bs=64k count=768 oflag=direct"
-	directRead   = "dd if=%s of=/dev/null bs=64k count=768 iflag=direct"
-	bufferedFile = "dd if=/dev/zero of=%s bs=64k count=768 conv=fsync"
+	directWrite  = "dd if=/dev/zero of=%s bs=4M count=12 oflag=direct"
+	directRead   = "dd if=%s of=/dev/null bs=4M count=12 iflag=direct"
+	bufferedFile = "dd if=/dev/zero of=%s bs=4M count=12 conv=fsync"
 	smallWrites  = "dd if=/dev/zero of=%s bs=4k count=600 oflag=direct"
 )
 
