@@ -37,7 +37,7 @@ lvm() {
 # The cases on a real cluster.
 e2e() {
 	build_lab && go run ./hack/image -output _output/image/open-local.tar || return
-	(cd hack/lab && go test -tags e2e -count=1 -v -timeout 45m ./e2e)
+	(cd hack/lab && go test -tags e2e -count=1 -v -timeout 70m ./e2e)
 }
 
 # The programs of the lab's cluster. They are kept outside of the repository.
