@@ -28,6 +28,7 @@ import (
 type Host struct {
 	runner hostexec.Runner
 	root   string // where we see the host's root file system
+	seen   memory
 }
 
 // New returns the block devices of the host whose root file system is at root and
@@ -50,7 +51,13 @@ type Device struct {
 	PartitionTable string
 
 	WWN, Serial, Model string // who the device is, where it says so
-	Major, Minor       uint32
+	PartUUID           string // of a partition, as its table has it
+	UUID               string // of the file system on it, or of what else is
+	// ID is who the device is, whatever it is called and wherever it is plugged in:
+	// "wwn-0x5000c500a1b2c3d4". It is empty when nothing tells it from another.
+	ID string
+
+	Major, Minor uint32
 
 	Mountpoints []string // where it is mounted itself
 	Swap        bool     // it is swapped to
@@ -84,7 +91,7 @@ func ValidPath(p string) error {
 
 // columns are those that lsblk has had since util-linux 2.33. What is mounted is
 // read from the kernel: lsblk's column for it is younger.
-const columns = "NAME,KNAME,PATH,TYPE,SIZE,RO,ROTA,FSTYPE,PTTYPE,WWN,SERIAL,MODEL,MAJ:MIN"
+const columns = "NAME,KNAME,PATH,TYPE,SIZE,RO,ROTA,FSTYPE,PTTYPE,UUID,PARTUUID,WWN,SERIAL,MODEL,MAJ:MIN"
 
 // Devices lists all block devices that have a size, ordered by kernel name, with one
 // process.
@@ -106,6 +113,7 @@ func (h *Host) Devices(ctx context.Context) ([]Device, error) {
 		d.Mountpoints, d.Swap = used.mounted[numberOf(d)], used.swaps[numberOf(d)]
 	}
 	markRoot(devices)
+	h.identify(devices)
 	return devices, nil
 }
 

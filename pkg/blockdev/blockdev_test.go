@@ -168,6 +168,12 @@ func sysfs() map[string]string {
 	}
 }
 
+// kernelSays fills in all that the kernel knows.
+func kernelSays(h *Host, e *Evidence) error {
+	used, err := h.uses()
+	return errors.Join(err, h.kernelSays(e, used))
+}
+
 func TestWhatTheKernelSaysOfADevice(t *testing.T) {
 	h := New(noProgram, tree(t, sysfs()))
 	for name, want := range map[string]Evidence{
@@ -185,7 +191,7 @@ func TestWhatTheKernelSaysOfADevice(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := Evidence{Major: want.Major, Minor: want.Minor}
-			if err := errors.Join(h.fromSysfs(&got), h.fromUses(&got)); err != nil {
+			if err := kernelSays(h, &got); err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(want, got); diff != "" {
@@ -208,7 +214,7 @@ func TestWhatCannotBeReadIsAnErrorAndNoEvidence(t *testing.T) {
 			files := sysfs()
 			spoil(files)
 			h, e := New(noProgram, tree(t, files)), Evidence{Major: 8, Minor: 16}
-			if err := errors.Join(h.fromSysfs(&e), h.fromUses(&e)); err == nil {
+			if err := kernelSays(h, &e); err == nil {
 				t.Errorf("got %+v", e)
 			}
 		})

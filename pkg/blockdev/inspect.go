@@ -30,6 +30,7 @@ type Evidence struct {
 	Size         capacity.Bytes
 	ReadOnly     bool
 	Rotational   bool
+	Failing      string // the kernel's word for a disk that it has given up: "offline"
 
 	Partitions  []string // kernel names
 	Holders     []string // kernel names of what the kernel has built on it
@@ -60,39 +61,56 @@ func (h *Host) Inspect(ctx context.Context, path string) (Evidence, error) {
 }
 
 func (h *Host) inspect(ctx context.Context, e *Evidence) error {
-	if err := ValidPath(e.Path); err != nil {
+	seen, err := h.locate(e)
+	if err != nil || !e.IsBlock {
 		return err
 	}
-	seen, err := devfile.Root(h.root).Resolve(e.Path)
+	used, err := h.uses()
 	if err != nil {
 		return err
 	}
-	e.Resolved = "/" + strings.TrimPrefix(strings.TrimPrefix(seen, filepath.Clean(h.root)), "/")
-	if err := ValidPath(e.Resolved); err != nil {
-		return err
-	}
-	number, err := h.number(e.Resolved)
-	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR):
-		return nil
-	case errors.Is(err, errNotBlock):
-		e.Exists = true
-		return nil
-	case err != nil:
-		return err
-	}
-	e.Exists, e.IsBlock, e.Major, e.Minor = true, true, unix.Major(number), unix.Minor(number)
-	if err := h.fromSysfs(e); err != nil {
-		return err
-	}
-	if err := h.fromUses(e); err != nil {
-		return err
+	if err := h.kernelSays(e, used); err != nil || e.Failing != "" {
+		return err // one that the kernel has given up answers nobody
 	}
 	if e.Busy, err = busy(seen); err != nil || e.Size == 0 {
 		return err
 	}
 	e.Signatures, err = h.signatures(ctx, e.Resolved)
 	return err
+}
+
+// locate finds the device at the path of e, and returns where this process sees it.
+func (h *Host) locate(e *Evidence) (seen string, err error) {
+	if err := ValidPath(e.Path); err != nil {
+		return "", err
+	}
+	if seen, err = devfile.Root(h.root).Resolve(e.Path); err != nil {
+		return "", err
+	}
+	e.Resolved = "/" + strings.TrimPrefix(strings.TrimPrefix(seen, filepath.Clean(h.root)), "/")
+	if err := ValidPath(e.Resolved); err != nil {
+		return "", err
+	}
+	number, err := h.number(e.Resolved)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR):
+		return seen, nil
+	case errors.Is(err, errNotBlock):
+		e.Exists = true
+		return seen, nil
+	case err != nil:
+		return "", err
+	}
+	e.Exists, e.IsBlock, e.Major, e.Minor = true, true, unix.Major(number), unix.Minor(number)
+	return seen, nil
+}
+
+// kernelSays fills in what the kernel knows of the device without asking the device.
+func (h *Host) kernelSays(e *Evidence, used uses) error {
+	if err := h.fromSysfs(e); err != nil {
+		return err
+	}
+	return h.fromUses(e, used)
 }
 
 // busy asks the kernel to give us the device alone, for a moment and for reading.

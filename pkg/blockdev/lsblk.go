@@ -23,6 +23,8 @@ type node struct {
 	Rotational *bool   `json:"rota"`
 	FSType     *string `json:"fstype"`
 	Table      *string `json:"pttype"`
+	UUID       *string `json:"uuid"`
+	PartUUID   *string `json:"partuuid"`
 	WWN        *string `json:"wwn"`
 	Serial     *string `json:"serial"`
 	Model      *string `json:"model"`
@@ -130,7 +132,8 @@ func (n node) device() (Device, error) {
 	return Device{
 		Path: *n.Path, KernelName: *n.KernelName, Type: kind, Size: capacity.Bytes(*n.Size),
 		ReadOnly: *n.ReadOnly, Rotational: *n.Rotational, FSType: text(n.FSType), PartitionTable: text(n.Table),
-		WWN: text(n.WWN), Serial: text(n.Serial), Model: strings.TrimSpace(text(n.Model)), Major: major, Minor: minor,
+		UUID: text(n.UUID), PartUUID: strings.ToLower(text(n.PartUUID)),
+		WWN: text(n.WWN), Serial: strings.TrimSpace(text(n.Serial)), Model: strings.TrimSpace(text(n.Model)), Major: major, Minor: minor,
 	}, nil
 }
 

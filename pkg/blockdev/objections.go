@@ -20,6 +20,7 @@ const (
 	IsRoot        = "IsRoot"
 	IsMounted     = "Mounted"
 	IsSwap        = "IsSwap"
+	IsFailing     = "Failing"
 	IsReadOnly    = "ReadOnly"
 	IsEmpty       = "Empty"
 	HasPartitions = "HasPartitions"
@@ -43,6 +44,9 @@ var rules = []struct {
 		return "is mounted at " + some(e.Mountpoints)
 	}, false},
 	{IsSwap, func(e Evidence) bool { return e.Swap }, says("is used as swap space"), false},
+	{IsFailing, func(e Evidence) bool { return e.Failing != "" }, func(e Evidence) string {
+		return "is failing: the kernel calls it " + e.Failing
+	}, false},
 	{IsReadOnly, func(e Evidence) bool { return e.ReadOnly }, says("is read-only"), false},
 	{IsEmpty, func(e Evidence) bool { return e.Size <= 0 }, says("has no size"), false},
 	{HasPartitions, func(e Evidence) bool { return len(e.Partitions) > 0 }, func(e Evidence) string {

@@ -97,7 +97,7 @@ func TestABlankDiskIsProvablyBlank(t *testing.T) {
 	d := l.wantDevice(e.KernelName)
 	want := Device{
 		Path: l.disk, KernelName: e.KernelName, Type: "disk", Size: e.Size, Rotational: e.Rotational, Major: e.Major, Minor: e.Minor,
-		WWN: d.WWN, Serial: d.Serial, Model: d.Model,
+		WWN: d.WWN, Serial: d.Serial, Model: d.Model, ID: "serial-" + d.Serial,
 	}
 	if diff := cmp.Diff(want, d); diff != "" {
 		t.Errorf("device (-want +got):\n%s", diff)
@@ -280,5 +280,122 @@ func TestAReadOnlyDiskIsSeen(t *testing.T) {
 	e := l.wantReasons(l.disk, IsReadOnly)
 	if !l.wantDevice(e.KernelName).ReadOnly {
 		t.Error("the list does not say that the disk is read-only")
+	}
+}
+
+// scsi returns a disk that has an identity.
+func (l lab) scsi() Device {
+	l.Helper()
+	disk, _, _ := strings.Cut(os.Getenv("LAB_SCSI_DISKS"), ",")
+	if disk == "" {
+		l.Fatal("set LAB_SCSI_DISKS to a SCSI disk that may be overwritten, such as /dev/sda")
+	}
+	return l.wantDevice(filepath.Base(disk))
+}
+
+func TestAPartitionOfAGPTIsWhoItIs(t *testing.T) {
+	l := newLab(t)
+	d := l.scsi()
+	l.run("parted", "--script", d.Path, "mklabel", "gpt", "mkpart", "a", "1MiB", "20MiB", "mkpart", "b", "20MiB", "40MiB")
+	l.run("blockdev", "--rereadpt", d.Path)
+	defer func() {
+		l.run("wipefs", "--all", "--force", "--quiet", d.Path)
+		l.run("blockdev", "--rereadpt", d.Path)
+	}()
+	for _, name := range []string{"1", "2"} {
+		want := l.run("blkid", "-p", "-o", "value", "-s", "PART_ENTRY_UUID", d.Path+name)
+		if part := l.wantDevice(d.KernelName + name); want == "" || part.PartUUID != want || part.ID != d.ID+"-partuuid-"+want {
+			t.Errorf("partition %+v, want UUID %q", part, want)
+		}
+	}
+}
+
+// survey surveys one device and says how many programs that took.
+func (l lab) survey(counter *hostexec.Counter, host *Host, d Device) (Finding, int) {
+	l.Helper()
+	counter.Reset()
+	found, err := host.Survey(l.Context(), []Device{d})
+	if err != nil {
+		l.Fatal(err)
+	}
+	if err := found[d.KernelName].Err; err != nil {
+		l.Fatal(err)
+	}
+	return found[d.KernelName], counter.Total()
+}
+
+func TestASCSIDiskAndItsPartitionsAreWhoTheyAre(t *testing.T) {
+	l := newLab(t)
+	d := l.scsi()
+	if d.ID != "wwn-0x33333330000007d0" || d.Serial != "2000" || d.Model != "scsi_debug" {
+		t.Errorf("device %+v", d)
+	}
+	partition(t, d.Path, 1)
+	file, err := os.OpenFile(d.Path, os.O_WRONLY|os.O_SYNC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = file.WriteAt([]byte{0x4a, 0x3d, 0x2c, 0x1b}, 440) // the table's own number
+	if err := errors.Join(err, file.Close()); err != nil {
+		t.Fatal(err)
+	}
+	l.run("blockdev", "--rereadpt", d.Path)
+	defer func() {
+		l.run("wipefs", "--all", "--force", "--quiet", d.Path)
+		l.run("blockdev", "--rereadpt", d.Path)
+	}()
+	if part := l.wantDevice(d.KernelName + "1"); part.PartUUID != "1b2c3d4a-01" || part.ID != d.ID+"-partuuid-1b2c3d4a-01" {
+		t.Errorf("partition %+v", part)
+	}
+}
+
+func TestASurveyAsksADeviceAgainOnlyWhenItWasWrittenTo(t *testing.T) {
+	l := newLab(t)
+	counter := hostexec.NewCounter(hostexec.OnHost("/"))
+	host := New(counter, "/")
+	for _, d := range []Device{l.wantDevice(filepath.Base(l.disk)), l.scsi()} {
+		t.Run(d.KernelName, func(t *testing.T) {
+			l := lab{t, host, d.Path}
+			for _, want := range []int{1, 0, 0} {
+				if found, ran := l.survey(counter, host, d); len(Objections(found.Evidence)) > 0 || ran != want {
+					t.Errorf("%d programs, want %d, and objections %+v", ran, want, Objections(found.Evidence))
+				}
+			}
+			l.run("mkfs.ext4", "-q", d.Path)
+			defer l.run("wipefs", "--all", "--quiet", d.Path)
+			for _, want := range []int{1, 0} {
+				found, ran := l.survey(counter, host, d)
+				if got := Objections(found.Evidence); len(got) != 1 || got[0].Reason != HasSignature || ran != want {
+					t.Errorf("%d programs, want %d, and objections %+v", ran, want, got)
+				}
+			}
+			fd, err := unix.Open(d.Path, unix.O_RDWR|unix.O_EXCL|unix.O_CLOEXEC, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if found, ran := l.survey(counter, host, d); !found.Busy || ran != 0 {
+				t.Errorf("a device that somebody holds: %d programs, %+v", ran, found)
+			}
+			if err := unix.Close(fd); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+func TestADiskThatIsOfflineIsFailing(t *testing.T) {
+	l := newLab(t)
+	d := l.scsi()
+	state := filepath.Join("/sys/block", d.KernelName, "device/state")
+	if err := os.WriteFile(state, []byte("offline\n"), 0); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := os.WriteFile(state, []byte("running\n"), 0); err != nil {
+			t.Error(err)
+		}
+	}()
+	if e := l.wantReasons(d.Path, IsFailing); e.Failing != "offline" {
+		t.Errorf("evidence %+v", e)
 	}
 }

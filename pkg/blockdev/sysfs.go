@@ -39,6 +39,9 @@ func (h *Host) fromSysfs(e *Evidence) error {
 	if e.Type == "part" {
 		queue = filepath.Dir(dir)
 	}
+	if e.Failing, err = failing(queue); err != nil {
+		return err
+	}
 	if rotational, err := readNumber(queue, "queue/rotational"); err == nil {
 		e.Rotational = rotational != 0
 	}
@@ -51,16 +54,14 @@ func (h *Host) fromSysfs(e *Evidence) error {
 
 // sysfs returns the directory in which the kernel describes a device.
 func (h *Host) sysfs(major, minor uint32) (string, error) {
-	link := filepath.Join(h.root, "sys/dev/block", fmt.Sprintf("%d:%d", major, minor))
+	link := filepath.Join(h.root, "sys/dev/block", number(major, minor))
 	return filepath.EvalSymlinks(link) // its links are relative, so they stay below our root
 }
 
+func number(major, minor uint32) string { return fmt.Sprintf("%d:%d", major, minor) }
+
 // fromUses fills in what the device, and all that lies on it, is used for.
-func (h *Host) fromUses(e *Evidence) error {
-	used, err := h.uses()
-	if err != nil {
-		return err
-	}
+func (h *Host) fromUses(e *Evidence, used uses) error {
 	dir, err := h.sysfs(e.Major, e.Minor)
 	if err != nil {
 		return err
