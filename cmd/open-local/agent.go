@@ -49,6 +49,8 @@ func (o *agentOptions) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.Node, "node-name", cmp.Or(os.Getenv("KUBE_NODE_NAME"), os.Getenv("NODE_NAME")), "name of the node (default: $KUBE_NODE_NAME or $NODE_NAME)")
 	flags.StringVar(&o.Driver, "driver", volume.DefaultDriver, "name of the CSI driver whose volumes are counted as ours")
 	flags.StringVar(&o.HostRoot, "host-root", "/", "where the host's root file system is mounted")
+	flags.StringVar(&o.Pattern, "device-pattern", agent.DefaultPattern,
+		"regular expression of the whole kernel names of the block devices to look at, such as sdb or nvme0n1p1; devices that listConfig selects are offered only if they match")
 	o.Interval, o.Heartbeat = 5*time.Minute, 5*time.Minute
 	flags.Var((*seconds)(&o.Interval), "interval", "longest time between two looks at the node; a plain number is seconds")
 	flags.Var((*seconds)(&o.Heartbeat), "heartbeat", "longest time between two reports; a plain number is seconds")
@@ -57,7 +59,9 @@ func (o *agentOptions) addFlags(flags *pflag.FlagSet) {
 	// The names that the first open-local had.
 	flags.Var(flags.Lookup("node-name").Value, "nodename", "")
 	_ = flags.MarkDeprecated("nodename", "it is --node-name now")
-	for _, name := range []string{"path.sysfs", "path.mount", "lvname", "regexp", "initconfig"} {
+	flags.Var(flags.Lookup("device-pattern").Value, "regexp", "")
+	_ = flags.MarkDeprecated("regexp", "it is --device-pattern now")
+	for _, name := range []string{"path.sysfs", "path.mount", "lvname", "initconfig"} {
 		flags.String(name, "", "")
 		_ = flags.MarkDeprecated(name, "it has no effect")
 	}

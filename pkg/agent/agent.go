@@ -5,10 +5,12 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"sync"
 	"time"
 
@@ -33,6 +35,10 @@ type Options struct {
 	Driver string
 	// HostRoot is the directory at which the host's root is seen.
 	HostRoot string
+	// Pattern is the regular expression of the kernel's names of the block devices that
+	// are looked at, DefaultPattern when empty. Volume groups are made of any that the
+	// spec names.
+	Pattern string
 	// Interval is between two looks when no event comes.
 	Interval time.Duration
 	// Heartbeat is how old a report may get before it is repeated.
@@ -53,6 +59,9 @@ func (o Options) Validate() error {
 	}
 	if o.Interval < time.Second || o.Heartbeat < time.Second {
 		errs = append(errs, fmt.Errorf("interval %s and heartbeat %s must be a second at least", o.Interval, o.Heartbeat))
+	}
+	if _, err := compilePattern(o.Pattern); err != nil {
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
@@ -75,6 +84,7 @@ type Agent struct {
 	client  versioned.Interface
 	events  record.EventRecorder
 	metrics metrics
+	pattern *regexp.Regexp // of the devices to look at
 
 	object cache.SharedIndexInformer
 	onNode chan struct{} // something happened on the node
@@ -107,7 +117,12 @@ func New(options Options, groups groups, devices devices, client versioned.Inter
 	if err := options.Validate(); err != nil {
 		return nil, err
 	}
+	pattern, err := compilePattern(cmp.Or(options.Pattern, DefaultPattern))
+	if err != nil {
+		return nil, err
+	}
 	a := &Agent{
+		pattern: pattern,
 		options: options, groups: groups, devices: devices, client: client, events: events, metrics: newMetrics(registry),
 		onNode: make(chan struct{}, 1), wake: make(chan struct{}, 1),
 		waiting:    pace{quiet: quiet, most: most},
@@ -119,7 +134,7 @@ func New(options Options, groups groups, devices devices, client versioned.Inter
 		o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, options.Node).String()
 	})
 	poke := func() { signal(a.wake) }
-	_, err := a.object.AddEventHandler(cache.ResourceEventHandlerFuncs{
+	_, err = a.object.AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc: func(any) { poke() }, UpdateFunc: func(any, any) { poke() }, DeleteFunc: func(any) { poke() },
 	})
 	if err != nil {

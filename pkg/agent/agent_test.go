@@ -86,6 +86,15 @@ func (f *fakeDevices) Inspect(_ context.Context, path string) (blockdev.Evidence
 	return evidence, f.err
 }
 
+func (f *fakeDevices) Survey(ctx context.Context, devices []blockdev.Device) (map[string]blockdev.Finding, error) {
+	found := map[string]blockdev.Finding{}
+	for _, d := range devices {
+		e, err := f.Inspect(ctx, d.Path)
+		found[d.KernelName] = blockdev.Finding{Evidence: e, Err: err}
+	}
+	return found, nil
+}
+
 // newStation builds the node; the agent does not run yet.
 func newStation(t *testing.T, disks ...string) *station {
 	t.Helper()
@@ -118,7 +127,9 @@ func (s *station) plug(path string) {
 	s.fake.AddDisk(path, diskSize)
 	s.file(path, "")
 	s.block.change(func() {
-		s.block.list = append(s.block.list, blockdev.Device{Path: path, Type: "disk", Size: diskSize})
+		s.block.list = append(s.block.list, blockdev.Device{
+			Path: path, KernelName: filepath.Base(path), Type: "disk", Size: diskSize, ID: "serial-" + filepath.Base(path),
+		})
 	})
 }
 

@@ -26,7 +26,7 @@ const (
 )
 
 // conditions returns one condition for each area of the spec, with the problems
-// in it. The one about mount points is only there when the spec asks for some.
+// in it. Those about mount points and devices are only there when one is in trouble.
 func conditions(problems []initplan.Problem, generation int64, lookErr error) []metav1.Condition {
 	var all []metav1.Condition
 	set := func(kind string, of []initplan.Problem, fine string) {
@@ -38,8 +38,10 @@ func conditions(problems []initplan.Problem, generation int64, lookErr error) []
 	}
 	set(string(initplan.OfSpec), within(problems, initplan.OfSpec), "Accepted")
 	set(string(initplan.OfGroups), within(problems, initplan.OfGroups), "AsSpecified")
-	if of := within(problems, initplan.OfMountPoints); len(of) > 0 {
-		set(string(initplan.OfMountPoints), of, "")
+	for _, area := range []initplan.Area{initplan.OfMountPoints, initplan.OfDevices} {
+		if of := within(problems, area); len(of) > 0 {
+			set(string(area), of, "")
+		}
 	}
 	if lookErr != nil {
 		set(looked, []initplan.Problem{{Reason: lookFailed, Message: lookErr.Error()}}, "")

@@ -25,11 +25,13 @@ type groups interface {
 // devices is the part of *blockdev.Host that the agent needs.
 type devices interface {
 	Devices(ctx context.Context) ([]blockdev.Device, error)
+	Survey(ctx context.Context, devices []blockdev.Device) (map[string]blockdev.Finding, error)
 	Inspect(ctx context.Context, path string) (blockdev.Evidence, error)
 }
 
 // look sees everything once: one LVM process, one to list the devices, and more
-// only for devices that the spec lists and that are in no group yet.
+// only for devices that the spec lists and that are in no group yet, and for idle ones
+// to which something was written since the last look.
 func (a *Agent) look(ctx context.Context, spec v1alpha1.StorageSpec) (sighting, error) {
 	a.metrics.looks.Inc()
 	report, err := a.groups.Report(ctx)
@@ -40,35 +42,63 @@ func (a *Agent) look(ctx context.Context, spec v1alpha1.StorageSpec) (sighting, 
 	if err != nil {
 		return sighting{}, err
 	}
-	systems, err := lookAtMounts(a.options.HostRoot)
-	if err != nil {
+	owners := a.owners(report)
+	seen := sighting{lvm: report, listed: map[string]initplan.Device{}, listedFor: map[string]initplan.Objection{}}
+	if seen.mounts, err = a.lookAtMounts(all); err != nil {
 		return sighting{}, err
 	}
-	members, orphans := map[string]bool{}, map[string]bool{}
-	for _, g := range report.Groups {
-		for _, pv := range g.PhysicalVolumes {
-			members[a.identity(pv.Device)] = true
-		}
-	}
-	for _, pv := range report.Orphans {
-		orphans[a.identity(pv.Device)] = true
-	}
-	seen := sighting{
-		lvm: report, mounts: systems, listed: map[string]initplan.Device{},
-		disks: disksOf(all, func(path string) bool { return members[a.identity(path)] || orphans[a.identity(path)] }),
+	if seen.disks, err = a.survey(ctx, all, owners); err != nil {
+		return sighting{}, err
 	}
 	for _, path := range initplan.DevicesToInspect(spec) {
-		if seen.listed[path], err = a.inspect(ctx, path, members, orphans); err != nil {
+		if seen.listed[path], err = a.inspect(ctx, path, owners); err != nil {
 			return sighting{}, err
 		}
 	}
+	a.noteWants(spec, &seen)
 	return seen, nil
 }
 
+// owners returns the name of the group that each physical volume is in, "" for none, by
+// identity.
+func (a *Agent) owners(report lvm.Report) map[string]string {
+	owners := map[string]string{}
+	for _, pv := range report.Orphans {
+		owners[a.identity(pv.Device)] = ""
+	}
+	for _, g := range report.Groups {
+		for _, pv := range g.PhysicalVolumes {
+			if pv.Device != "" {
+				owners[a.identity(pv.Device)] = g.Name
+			}
+		}
+	}
+	return owners
+}
+
+// noteWants notes for what the spec names disks.
+func (a *Agent) noteWants(spec v1alpha1.StorageSpec, seen *sighting) {
+	wants := map[string]initplan.Objection{}
+	for _, mount := range spec.ResourceToBeInited.MountPoints {
+		wants[a.identity(mount.Device)] = initplan.Objection{Reason: listedForMount, Message: "is listed for mount point " + mount.Path}
+	}
+	for _, vg := range spec.ResourceToBeInited.VGs {
+		for _, path := range vg.Devices {
+			wants[a.identity(path)] = initplan.Objection{Reason: listedForGroup, Message: "is listed for volume group " + vg.Name}
+		}
+	}
+	for _, d := range seen.disks {
+		if want, is := wants[a.identity(d.Path)]; is {
+			seen.listedFor[d.KernelName] = want
+		}
+	}
+}
+
 // inspect finds out about one device of the spec.
-func (a *Agent) inspect(ctx context.Context, path string, members, orphans map[string]bool) (initplan.Device, error) {
+func (a *Agent) inspect(ctx context.Context, path string, owners map[string]string) (initplan.Device, error) {
 	device := initplan.Device{Resolved: a.identity(path)}
-	if members[device.Resolved] {
+	owner, isMember := owners[device.Resolved]
+	if owner != "" {
 		return device, nil // in a group: what is on it is no news
 	}
 	evidence, err := a.devices.Inspect(ctx, path)
@@ -76,12 +106,12 @@ func (a *Agent) inspect(ctx context.Context, path string, members, orphans map[s
 	case ctx.Err() != nil:
 		return initplan.Device{}, fmt.Errorf("inspecting device %s: %w", path, context.Cause(ctx))
 	case err != nil: // what cannot be inspected is not provably blank
-		device.Objections = []initplan.Objection{{Reason: "NotInspected", Message: fmt.Sprintf("could not be inspected: %v", err)}}
+		device.Objections = []initplan.Objection{{Reason: notInspected, Message: fmt.Sprintf("could not be inspected: %v", err)}}
 		return device, nil
 	case !evidence.Exists:
 		return initplan.Device{}, nil
 	}
-	device.Orphan = orphans[device.Resolved]
+	device.Orphan = isMember
 	for _, o := range blockdev.Objections(evidence) {
 		device.Objections = append(device.Objections, initplan.Objection(o))
 	}

@@ -1,14 +1,20 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/open-local/open-local/pkg/blockdev"
 	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/devfile"
+	"github.com/open-local/open-local/pkg/initplan"
 	"github.com/open-local/open-local/pkg/mounts"
 )
 
@@ -16,11 +22,15 @@ import (
 type fileSystem struct {
 	mounts.Mount
 	total, available capacity.Bytes
+	id               string // which file system it is; empty when nothing tells
+	// refused says why it is not offered, whatever is selected.
+	refused initplan.Objection
 }
 
 // lookAtMounts reads what the host's first process sees mounted. It starts no
 // program.
-func lookAtMounts(root string) ([]fileSystem, error) {
+func (a *Agent) lookAtMounts(devices []blockdev.Device) ([]fileSystem, error) {
+	root := a.options.HostRoot
 	content, err := os.ReadFile(filepath.Join(root, "proc/1/mountinfo"))
 	if err != nil {
 		return nil, fmt.Errorf("reading the host's mounts: %w", err)
@@ -29,15 +39,71 @@ func lookAtMounts(root string) ([]fileSystem, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the host's mounts: %w", err)
 	}
+	uuids := map[string]string{} // by number
+	for _, d := range devices {
+		uuids[fmt.Sprintf("%d:%d", d.Major, d.Minor)] = d.UUID
+	}
 	var systems []fileSystem
 	for _, m := range storageMounts(all) {
 		usage, err := devfile.Root(root).Usage(m.Target)
 		if err != nil {
 			continue // unmounted since, or hidden by another mount
 		}
-		systems = append(systems, fileSystem{Mount: m, total: usage.Total, available: usage.Available})
+		system := fileSystem{Mount: m, total: usage.Total, available: usage.Available}
+		if uuid := uuids[a.identity(m.Source)]; uuid != "" {
+			system.id = "fsuuid-" + uuid
+		}
+		system.refused = unfit(system, all, root)
+		systems = append(systems, system)
 	}
 	return systems, nil
+}
+
+// unfit says what keeps a mounted file system from being handed out whole.
+func unfit(m fileSystem, all []mounts.Mount, root string) initplan.Objection {
+	switch {
+	case m.Target == "/":
+		return initplan.Objection{Reason: blockdev.IsRoot, Message: "is the root file system"}
+	case m.ReadOnly():
+		return initplan.Objection{Reason: blockdev.IsReadOnly, Message: "is read-only"}
+	case m.Root != "/":
+		return initplan.Objection{Reason: isBind, Message: fmt.Sprintf("shows a part of a file system, %s, and not all of it", m.Root)}
+	}
+	for _, other := range all {
+		switch {
+		case strings.HasPrefix(other.Target, m.Target+"/"):
+			return initplan.Objection{Reason: hasMountsBelow, Message: "has something mounted below it, at " + other.Target}
+		case other.Target != m.Target && other.Major == m.Major && other.Minor == m.Minor:
+			return initplan.Objection{Reason: mountedTwice, Message: "is mounted at " + other.Target + " as well"}
+		}
+	}
+	if m.id == "" {
+		return initplan.Objection{Reason: noIdentity, Message: "has no UUID: after the next boot nobody could tell which file system it is"}
+	}
+	return holdsSomething(root, m.Target)
+}
+
+// holdsSomething objects to a file system in which there is anything but what making it
+// left there.
+func holdsSomething(root, target string) initplan.Objection {
+	at, err := devfile.Root(root).Resolve(target)
+	if err != nil {
+		return initplan.Objection{Reason: notListable, Message: fmt.Sprintf("cannot be listed: %v", err)}
+	}
+	dir, err := os.OpenFile(at, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOATIME, 0)
+	if err != nil {
+		return initplan.Objection{Reason: notListable, Message: fmt.Sprintf("cannot be listed: %v", err)}
+	}
+	defer func() { _ = dir.Close() }()
+	names, err := dir.Readdirnames(2)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return initplan.Objection{Reason: notListable, Message: fmt.Sprintf("cannot be listed: %v", err)}
+	}
+	names = slices.DeleteFunc(names, func(name string) bool { return name == "lost+found" })
+	if len(names) > 0 {
+		return initplan.Objection{Reason: notEmpty, Message: fmt.Sprintf("is not empty: it holds %q", names[0])}
+	}
+	return initplan.Objection{}
 }
 
 // Where containers, pods and the system itself mount things that are no storage

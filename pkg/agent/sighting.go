@@ -4,7 +4,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/open-local/open-local/pkg/blockdev"
 	"github.com/open-local/open-local/pkg/initplan"
 	"github.com/open-local/open-local/pkg/lvm"
 )
@@ -16,32 +15,8 @@ type sighting struct {
 	mounts []fileSystem
 	// listed holds what the device paths of the spec lead to.
 	listed map[string]initplan.Device
-}
-
-// A disk is a block device worth reporting.
-type disk struct {
-	blockdev.Device
-	// inUse is true when something is known to lie on it. Such a disk is never
-	// offered. What is on it unknown to the kernel, its file system, is looked
-	// for when somebody wants the disk, not at every look.
-	inUse bool
-}
-
-// disksOf returns the devices that could be storage of their own: disks and what
-// is made of them, but no logical volumes and nothing that comes and goes.
-func disksOf(all []blockdev.Device, isMember func(path string) bool) []disk {
-	var disks []disk
-	for _, d := range all {
-		switch d.Type {
-		case "lvm", "loop", "rom", "ram":
-			continue
-		}
-		inUse := d.IsRoot || d.Swap || len(d.Mountpoints) > 0 || len(d.Children) > 0 ||
-			d.FSType != "" || d.PartitionTable != "" || isMember(d.Path)
-		disks = append(disks, disk{Device: d, inUse: inUse})
-	}
-	slices.SortFunc(disks, func(a, b disk) int { return strings.Compare(a.Path, b.Path) })
-	return disks
+	// listedFor says what the spec wants disks for, by kernel name.
+	listedFor map[string]initplan.Objection
 }
 
 // node returns what planning needs; identity tells one device from another.

@@ -7,6 +7,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/open-local/open-local/apis/storage/v1alpha1"
+	"github.com/open-local/open-local/pkg/blockdev"
 	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/initplan"
 	"github.com/open-local/open-local/pkg/lvm"
@@ -23,7 +24,7 @@ func describe(seen sighting, nls *v1alpha1.NodeLocalStorage, driver string, miss
 
 	info := v1alpha1.NodeStorageInfo{Phase: v1alpha1.NodeStorageRunning}
 	for _, d := range seen.disks {
-		info.DeviceInfos = append(info.DeviceInfos, describeDisk(d))
+		info.DeviceInfos = append(info.DeviceInfos, describeDisk(d, seen.unoffered(d, selectors.Devices)))
 	}
 	for _, g := range seen.lvm.Groups {
 		group := describeGroup(g, driver, reserved[g.Name])
@@ -36,20 +37,25 @@ func describe(seen sighting, nls *v1alpha1.NodeLocalStorage, driver string, miss
 		info.VolumeGroups = append(info.VolumeGroups, v1alpha1.VolumeGroup{Name: name, Condition: v1alpha1.StorageFault})
 	}
 	for _, m := range seen.mounts {
-		info.MountPoints = append(info.MountPoints, describeMount(m))
+		info.MountPoints = append(info.MountPoints, describeMount(m, selectors.MountPoints))
 	}
 	slices.SortStableFunc(info.VolumeGroups, byName(func(g v1alpha1.VolumeGroup) string { return g.Name }))
 
-	status := v1alpha1.NodeLocalStorageStatus{NodeStorageInfo: info, FilteredStorageInfo: filter(info, seen.disks, selectors)}
+	status := v1alpha1.NodeLocalStorageStatus{NodeStorageInfo: info, FilteredStorageInfo: filter(info, selectors)}
 	status.FilteredStorageInfo.UpdateStatus = updateStatus(badLists)
 	status.NodeStorageInfo.State = state(info, status.FilteredStorageInfo.VolumeGroups)
-	return status, append(badLists, badReservations...)
+	return status, slices.Concat(badLists, badReservations, seen.ofDevices(selectors.Devices))
 }
 
-func describeDisk(d disk) v1alpha1.DeviceInfo {
-	return v1alpha1.DeviceInfo{
+func describeDisk(d disk, unoffered initplan.Objection) v1alpha1.DeviceInfo {
+	info := v1alpha1.DeviceInfo{
 		Name: d.Path, MediaType: d.MediaType(), Total: int64(d.Size), ReadOnly: d.ReadOnly, Condition: v1alpha1.StorageReady,
+		ID: d.ID, WWN: d.WWN, Serial: d.Serial, Model: d.Model, Reason: unoffered.Reason, Message: cut(unoffered.Message, maxEvent),
 	}
+	if unoffered.Reason == blockdev.IsFailing || unoffered.Reason == notInspected {
+		info.Condition = v1alpha1.StorageFault
+	}
+	return info
 }
 
 // describeGroup counts what others have taken as all that is taken less what ours
@@ -90,15 +96,20 @@ func describeGroup(g lvm.Group, driver string, reserved initplan.Reservation) v1
 	return group
 }
 
-func describeMount(m fileSystem) v1alpha1.MountPoint {
+func describeMount(m fileSystem, selector initplan.Selector) v1alpha1.MountPoint {
+	unoffered := m.refused
+	if unoffered.Reason == noReason && !selector.Matches(m.Target) {
+		unoffered = initplan.Objection{Reason: notSelected, Message: selectedNowhere + "mountPoints"}
+	}
 	return v1alpha1.MountPoint{
 		Name: m.Target, Total: int64(m.total), Available: int64(m.available), FsType: m.FSType,
 		IsBind: m.Root != "/", Options: m.Options, Device: m.Source, ReadOnly: m.ReadOnly(), Condition: v1alpha1.StorageReady,
+		ID: m.id, Reason: unoffered.Reason, Message: cut(unoffered.Message, maxEvent),
 	}
 }
 
 // filter names what may be handed out: what the lists select and is in order.
-func filter(info v1alpha1.NodeStorageInfo, disks []disk, selectors initplan.Selectors) v1alpha1.FilteredStorageInfo {
+func filter(info v1alpha1.NodeStorageInfo, selectors initplan.Selectors) v1alpha1.FilteredStorageInfo {
 	var groups, mounts, devices []string
 	for _, g := range info.VolumeGroups {
 		if g.Condition == v1alpha1.StorageReady {
@@ -106,19 +117,19 @@ func filter(info v1alpha1.NodeStorageInfo, disks []disk, selectors initplan.Sele
 		}
 	}
 	for _, m := range info.MountPoints {
-		if !m.ReadOnly {
+		if m.Reason == noReason {
 			mounts = append(mounts, m.Name)
 		}
 	}
-	for _, d := range disks {
-		if !d.ReadOnly && !d.inUse {
-			devices = append(devices, d.Path)
+	for _, d := range info.DeviceInfos {
+		if d.Reason == noReason {
+			devices = append(devices, d.Name)
 		}
 	}
 	return v1alpha1.FilteredStorageInfo{
 		VolumeGroups: selectors.Groups.Select(groups),
-		MountPoints:  selectors.MountPoints.Select(mounts),
-		Devices:      selectors.Devices.Select(devices),
+		MountPoints:  mounts,
+		Devices:      devices,
 	}
 }
 

@@ -132,19 +132,28 @@ func TestDescribe(t *testing.T) {
 			}},
 			{Name: "twice", Size: 8 * mib, Free: 8 * mib, Extent: 4 * mib},
 		}},
+		listedFor: map[string]initplan.Objection{"vdd": {Reason: "ListedForVolumeGroup", Message: "is listed"}},
 		disks: []disk{
 			{Device: blockdev.Device{Path: "/dev/vdb", Size: 8 * mib}},
-			{Device: blockdev.Device{Path: "/dev/vdc", Size: 8 * mib, Rotational: true}, inUse: true},
-			{Device: blockdev.Device{Path: "/dev/vdd", Size: 8 * mib, ReadOnly: true}},
+			{Device: blockdev.Device{Path: "/dev/vdc", Size: 8 * mib, Rotational: true}, refused: initplan.Objection{Reason: "Mounted", Message: "is mounted"}},
+			{Device: blockdev.Device{Path: "/dev/vdd", KernelName: "vdd", Size: 8 * mib}},
+			{
+				Device:  blockdev.Device{Path: "/dev/vde", Size: 8 * mib, ReadOnly: true, ID: "wwn-0x1", WWN: "naa.1", Serial: "S", Model: "M"},
+				refused: initplan.Objection{Reason: "Failing", Message: "is failing"},
+			},
+			{Device: blockdev.Device{Path: "/dev/other", Size: 8 * mib}},
 		},
 		mounts: []fileSystem{
 			{Mount: mounts.Mount{Target: "/mnt/a", Source: "/dev/vde", Root: "/", FSType: "xfs", Options: []string{"rw"}}, total: 10, available: 5},
-			{Mount: mounts.Mount{Target: "/mnt/b", Source: "/dev/vdf", Root: "/sub", FSType: "ext4", Options: []string{"ro"}}, total: 10},
+			{Mount: mounts.Mount{Target: "/mnt/b", Source: "/dev/vdf", Root: "/sub", FSType: "ext4", Options: []string{"ro"}}, total: 10, refused: initplan.Objection{Reason: "ReadOnly", Message: "is read-only"}},
+			{Mount: mounts.Mount{Target: "/srv", Source: "/dev/vdf", Root: "/", FSType: "ext4"}, id: "fsuuid-1"},
 		},
 	}
 	all := v1alpha1.Selection{Include: []string{".*"}}
 	nls := &v1alpha1.NodeLocalStorage{Spec: v1alpha1.NodeLocalStorageSpec{StorageSpec: v1alpha1.StorageSpec{
-		ListConfig: v1alpha1.ListConfig{VGs: all, MountPoints: all, Devices: all},
+		ListConfig: v1alpha1.ListConfig{
+			VGs: all, MountPoints: v1alpha1.Selection{Include: []string{"/mnt/.*"}}, Devices: v1alpha1.Selection{Include: []string{"/dev/vd."}},
+		},
 	}}}
 	got, problems := describe(seen, nls, volume.DefaultDriver, []string{"gone"})
 
@@ -158,8 +167,16 @@ func TestDescribe(t *testing.T) {
 			},
 			DeviceInfos: []v1alpha1.DeviceInfo{
 				{Name: "/dev/vdb", MediaType: "ssd", Total: int64(8 * mib), Condition: v1alpha1.StorageReady},
-				{Name: "/dev/vdc", MediaType: "hdd", Total: int64(8 * mib), Condition: v1alpha1.StorageReady},
-				{Name: "/dev/vdd", MediaType: "ssd", Total: int64(8 * mib), ReadOnly: true, Condition: v1alpha1.StorageReady},
+				{Name: "/dev/vdc", MediaType: "hdd", Total: int64(8 * mib), Condition: v1alpha1.StorageReady, Reason: "Mounted", Message: "is mounted"},
+				{Name: "/dev/vdd", MediaType: "ssd", Total: int64(8 * mib), Condition: v1alpha1.StorageReady, Reason: "ListedForVolumeGroup", Message: "is listed"},
+				{
+					Name: "/dev/vde", MediaType: "ssd", Total: int64(8 * mib), ReadOnly: true, Condition: v1alpha1.StorageFault,
+					ID: "wwn-0x1", WWN: "naa.1", Serial: "S", Model: "M", Reason: "Failing", Message: "is failing",
+				},
+				{
+					Name: "/dev/other", MediaType: "ssd", Total: int64(8 * mib), Condition: v1alpha1.StorageReady,
+					Reason: "NotSelected", Message: "is not selected by listConfig.devices",
+				},
 			},
 			VolumeGroups: []v1alpha1.VolumeGroup{
 				{
@@ -174,7 +191,11 @@ func TestDescribe(t *testing.T) {
 			},
 			MountPoints: []v1alpha1.MountPoint{
 				{Name: "/mnt/a", Total: 10, Available: 5, FsType: "xfs", Options: []string{"rw"}, Device: "/dev/vde", Condition: v1alpha1.StorageReady},
-				{Name: "/mnt/b", Total: 10, FsType: "ext4", IsBind: true, Options: []string{"ro"}, Device: "/dev/vdf", ReadOnly: true, Condition: v1alpha1.StorageReady},
+				{Name: "/mnt/b", Total: 10, FsType: "ext4", IsBind: true, Options: []string{"ro"}, Device: "/dev/vdf", ReadOnly: true, Condition: v1alpha1.StorageReady, Reason: "ReadOnly", Message: "is read-only"},
+				{
+					Name: "/srv", FsType: "ext4", Device: "/dev/vdf", Condition: v1alpha1.StorageReady, ID: "fsuuid-1",
+					Reason: "NotSelected", Message: "is not selected by listConfig.mountPoints",
+				},
 			},
 		},
 		FilteredStorageInfo: v1alpha1.FilteredStorageInfo{
@@ -185,8 +206,11 @@ func TestDescribe(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("status (-want +got):\n%s", diff)
 	}
-	if len(problems) > 0 {
-		t.Errorf("problems %v", problems)
+	wantProblems := []initplan.Problem{{
+		Area: initplan.OfDevices, Reason: "Failing", Object: "/dev/vde", Message: "device /dev/vde is not offered: it is failing",
+	}}
+	if diff := cmp.Diff(wantProblems, problems); diff != "" {
+		t.Errorf("problems (-want +got):\n%s", diff)
 	}
 }
 
@@ -213,41 +237,6 @@ func TestState(t *testing.T) {
 				t.Errorf("state %+v, want %s", got, test.want)
 			}
 		})
-	}
-}
-
-func TestDisksOf(t *testing.T) {
-	device := func(path, kind string, edits ...func(*blockdev.Device)) blockdev.Device {
-		d := blockdev.Device{Path: path, Type: kind, Size: 8 * mib}
-		for _, edit := range edits {
-			edit(&d)
-		}
-		return d
-	}
-	got := disksOf([]blockdev.Device{
-		device("/dev/vdz", "disk"),
-		device("/dev/vda", "disk", func(d *blockdev.Device) { d.Children, d.IsRoot = []string{"vda1"}, true }),
-		device("/dev/vda1", "part", func(d *blockdev.Device) { d.Mountpoints = []string{"/"} }),
-		device("/dev/vdb", "disk", func(d *blockdev.Device) { d.Swap = true }),
-		device("/dev/vdc", "disk", func(d *blockdev.Device) { d.FSType = "ext4" }),
-		device("/dev/vdd", "disk", func(d *blockdev.Device) { d.PartitionTable = "gpt" }),
-		device("/dev/vde", "disk"), // a physical volume
-		device("/dev/mapper/g-v", "lvm"), device("/dev/loop0", "loop"), device("/dev/sr0", "rom"), device("/dev/ram0", "ram"),
-		device("/dev/mapper/mpatha", "mpath"),
-	}, func(path string) bool { return path == "/dev/vde" })
-	var offered, reported []string
-	for _, d := range got {
-		reported = append(reported, d.Path)
-		if !d.inUse {
-			offered = append(offered, d.Path)
-		}
-	}
-	wantReported := []string{"/dev/mapper/mpatha", "/dev/vda", "/dev/vda1", "/dev/vdb", "/dev/vdc", "/dev/vdd", "/dev/vde", "/dev/vdz"}
-	if diff := cmp.Diff(wantReported, reported); diff != "" {
-		t.Errorf("reported (-want +got):\n%s", diff)
-	}
-	if diff := cmp.Diff([]string{"/dev/mapper/mpatha", "/dev/vdz"}, offered); diff != "" {
-		t.Errorf("offered (-want +got):\n%s", diff)
 	}
 }
 

@@ -131,7 +131,8 @@ func (a *Agent) lookPlanAct(ctx context.Context, nls *v1alpha1.NodeLocalStorage)
 		next.next = earlier(next.next, f.until)
 	}
 	// Soon once more, but not for ever.
-	if changed := a.view == nil || hasEvents || !equality.Semantic.DeepEqual(a.view.of.Spec, nls.Spec); changed && lacksDevice(next.problems) {
+	changed := a.view == nil || hasEvents || !equality.Semantic.DeepEqual(a.view.of.Spec, nls.Spec)
+	if changed && lacksDevice(next.problems) || next.seen.newNameless(a.view) {
 		next.next = earlier(next.next, now.Add(recheck))
 	}
 	a.view = next

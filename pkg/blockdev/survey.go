@@ -93,18 +93,18 @@ func writes(dir string) string {
 	if !ok {
 		return ""
 	}
-	stamp := fmt.Sprint(appeared.Ino, " ", fact(disk, "diskseq"), " ", fact(dir, "size"))
+	stamp := []string{fmt.Sprint(appeared.Ino), fact(disk, "diskseq"), fact(dir, "size")}
 	for _, of := range []string{dir, disk} {
 		fields := strings.Fields(fact(of, "stat")) // Documentation/block/stat.rst of the kernel
 		if len(fields) < 11 {
 			return ""
 		}
-		stamp += fmt.Sprint(" ", fields[4:7])
+		stamp = append(stamp, fields[4:7]...)
 		if len(fields) >= 15 {
-			stamp += fmt.Sprint(" ", fields[11:14])
+			stamp = append(stamp, fields[11:14]...)
 		}
 	}
-	return stamp
+	return strings.Join(stamp, " ")
 }
 
 // memory holds the signatures that surveys saw.

@@ -84,6 +84,7 @@ const (
 	OfSpec        Area = "SpecValid"
 	OfGroups      Area = "GroupsReady"
 	OfMountPoints Area = "MountPointsReady"
+	OfDevices     Area = "DevicesReady"
 )
 
 // The reasons of problems, beside those of objections to devices.

@@ -77,10 +77,12 @@ spec:
     - {name: a, devices: [/dev/vdc]}
     mountpoints:
     - {path: /mnt/open-local/d, device: /dev/vdd, fsType: ext4, options: [noatime]}
+    wipe:
+    - {id: wwn-0x1, contents: 3f2a}
 status:
   nodeStorageInfo:
     deviceInfo:
-    - {name: /dev/vdc, mediaType: ssd, total: 1, readOnly: true, condition: DiskReady}
+    - {name: /dev/vdc, mediaType: ssd, total: 1, readOnly: true, condition: DiskReady, id: wwn-0x1, wwn: naa.1, serial: s, model: m, reason: HasSignature, message: carries ext4, volumeID: v, contents: 3f2a}
     volumeGroups:
     - name: a
       physicalVolumes: [/dev/vdc]
@@ -102,9 +104,10 @@ status:
       available: 2
       allocatable: 1
       extentSize: 1
+      missingPhysicalVolumes: [/dev/vdd]
       condition: DiskReady
     mountPoints:
-    - {name: /mnt, total: 2, available: 1, fsType: ext4, isBind: true, options: [rw], device: /dev/vdd, readOnly: true, condition: DiskReady}
+    - {name: /mnt, total: 2, available: 1, fsType: ext4, isBind: true, options: [rw], device: /dev/vdd, readOnly: true, condition: DiskReady, id: fsuuid-1, reason: NotEmpty, message: is not empty, volumeID: v}
     phase: Running
     state:
       type: DiskReady
@@ -120,6 +123,8 @@ status:
     updateStatusInfo: {lastUpdateTime: "2024-01-01T00:00:00Z", updateStatus: accepted, reason: r}
   conditions:
   - {type: SpecValid, status: "True", reason: Accepted, message: "", observedGeneration: 1, lastTransitionTime: "2024-01-01T00:00:00Z"}
+  wiped:
+  - {id: wwn-0x1, contents: 3f2a, device: /dev/vdc, time: "2024-01-01T00:00:00Z"}
 `
 
 func TestEveryFieldOfTheContractIsSpeltAsClientsDo(t *testing.T) {
@@ -151,7 +156,7 @@ func TestEveryFieldOfTheContractIsSpeltAsClientsDo(t *testing.T) {
 
 // zeroFields names the fields of v, and of what is in it, that have no value.
 func zeroFields(v reflect.Value, path string) []string {
-	if v.Type() == reflect.TypeFor[metav1.Condition]() || v.Type() == reflect.TypeFor[*metav1.Time]() ||
+	if v.Type() == reflect.TypeFor[metav1.Condition]() || v.Type() == reflect.TypeFor[*metav1.Time]() || v.Type() == reflect.TypeFor[metav1.Time]() ||
 		v.Type() == reflect.TypeFor[*metav1.MicroTime]() {
 		return nil
 	}

@@ -57,6 +57,21 @@ type NodeLocalStorageStatus struct {
 	// +listMapKey=type
 	// +optional
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+	// Wiped lists what was destroyed because resourceToBeInited.wipe asked for it. An
+	// entry of the spec that stands here is done and is not done again.
+	// +optional
+	Wiped []WipedDevice `json:"wiped,omitempty"`
+}
+
+// WipedDevice is an entry of resourceToBeInited.wipe that was carried out.
+type WipedDevice struct {
+	ID       string `json:"id"`
+	Contents string `json:"contents"`
+	// Device is what the device was called then.
+	// +optional
+	Device string `json:"device,omitempty"`
+	// Time is when it was wiped.
+	Time metav1.Time `json:"time"`
 }
 
 // FilteredStorageInfo names what is managed, and says when that was decided.

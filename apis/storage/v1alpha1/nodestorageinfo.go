@@ -76,6 +76,34 @@ type DeviceInfo struct {
 	ReadOnly bool `json:"readOnly,omitempty"`
 	// +optional
 	Condition StorageStateType `json:"condition,omitempty"`
+	// ID is who the device is, whatever it is called after the next boot:
+	// wwn-0x5000c500a1b2c3d4, nvme-eui.…, serial-…, dm-uuid-…, md-uuid-…, and for a
+	// partition the same of its disk and then partuuid-…. It is empty when nothing
+	// tells the device from another.
+	// +optional
+	ID string `json:"id,omitempty"`
+	// WWN, Serial and Model are what the device says of itself.
+	// +optional
+	WWN string `json:"wwn,omitempty"`
+	// +optional
+	Serial string `json:"serial,omitempty"`
+	// +optional
+	Model string `json:"model,omitempty"`
+	// Reason says in one word why the device is not offered to claims; it is empty when
+	// it is.
+	// +optional
+	Reason string `json:"reason,omitempty"`
+	// Message says the same to a person, as the end of a sentence that begins with the
+	// device.
+	// +optional
+	Message string `json:"message,omitempty"`
+	// VolumeID is the handle of the CSI volume that has the device.
+	// +optional
+	VolumeID string `json:"volumeID,omitempty"`
+	// Contents stands for what is on a device that is not blank, at this moment. Who
+	// wants that destroyed repeats it in resourceToBeInited.wipe.
+	// +optional
+	Contents string `json:"contents,omitempty"`
 }
 
 // VolumeGroup is an LVM volume group of the node.
@@ -100,6 +128,10 @@ type VolumeGroup struct {
 	// ExtentSize is the unit of allocation, in bytes.
 	// +optional
 	ExtentSize int64 `json:"extentSize,omitempty"`
+	// MissingPhysicalVolumes says which disks of the group are not there: as they were
+	// called when they were last seen, or by the UUID that LVM gave them.
+	// +optional
+	MissingPhysicalVolumes []string `json:"missingPhysicalVolumes,omitempty"`
 	// +optional
 	Condition StorageStateType `json:"condition,omitempty"`
 }
@@ -171,4 +203,18 @@ type MountPoint struct {
 	ReadOnly bool `json:"readOnly,omitempty"`
 	// +optional
 	Condition StorageStateType `json:"condition,omitempty"`
+	// ID is which file system this is: fsuuid- and the UUID it was made with.
+	// +optional
+	ID string `json:"id,omitempty"`
+	// Reason says in one word why the file system is not offered to claims; it is empty
+	// when it is.
+	// +optional
+	Reason string `json:"reason,omitempty"`
+	// Message says the same to a person, as the end of a sentence that begins with the
+	// mount point.
+	// +optional
+	Message string `json:"message,omitempty"`
+	// VolumeID is the handle of the CSI volume that has the mount point.
+	// +optional
+	VolumeID string `json:"volumeID,omitempty"`
 }

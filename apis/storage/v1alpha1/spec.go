@@ -60,6 +60,24 @@ type ResourceToBeInited struct {
 	// +kubebuilder:validation:MaxItems=50
 	// +optional
 	MountPoints []MountPointToBeInited `json:"mountpoints,omitempty"`
+	// Wipe names devices of which all that is on them is to be destroyed, once, for them
+	// to be used again. Nothing else ever makes a device blank that is not.
+	// +kubebuilder:validation:MaxItems=50
+	// +optional
+	Wipe []DeviceToBeWiped `json:"wipe,omitempty"`
+}
+
+// DeviceToBeWiped names one device by what it is and by what is on it, both as the
+// report has them. A device on which anything has changed since is not touched.
+type DeviceToBeWiped struct {
+	// ID is deviceInfo[].id: who the device is.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=512
+	ID string `json:"id"`
+	// Contents is deviceInfo[].contents: what is on it.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	Contents string `json:"contents"`
 }
 
 // VGToBeInited is a volume group that shall exist on the devices named.
