@@ -68,7 +68,7 @@ image: ## build the image as one OCI archive, without a container engine
 
 .PHONY: clean
 clean: ## take labs down and remove what was built here
-	@for dir in $(OUT)/lab $(OUT)/demo $(OUT)/e2e; do \
+	@for dir in $(OUT)/lab $(OUT)/demo $(OUT)/e2e/lab*; do \
 		[ ! -d $$dir ] || [ ! -x $(OUT)/bin/lab ] || $(OUT)/bin/lab --dir $$dir down; done
 	rm -rf $(OUT) bin
 

@@ -55,6 +55,14 @@ func (s seeder) seed(ctx context.Context) (string, error) {
 	if _, err := os.Stat(file); !errors.Is(err, os.ErrNotExist) {
 		return file, err
 	}
+	unlock, err := lock(ctx, s.dir) // another lab may be making the same one
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	if _, err := os.Stat(file); !errors.Is(err, os.ErrNotExist) {
+		return file, err
+	}
 	fmt.Fprintf(s.progress, "preparing the nodes' disk with %d images; it is kept\n", len(archives))
 	started := time.Now()
 	if err := s.make(ctx, file); err != nil {
@@ -66,9 +74,6 @@ func (s seeder) seed(ctx context.Context) (string, error) {
 
 // make boots a machine that loads the images.
 func (s seeder) make(ctx context.Context, file string) error {
-	if err := os.MkdirAll(s.dir, 0o755); err != nil {
-		return fmt.Errorf("making a directory for seeds: %w", err)
-	}
 	build.Sweep(filepath.Join(s.dir, ".part-*"))
 	temp, err := os.MkdirTemp(s.dir, ".part-")
 	if err != nil {

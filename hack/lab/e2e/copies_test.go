@@ -56,14 +56,14 @@ func interruptedCopies(b *bench) {
 	node := b.nodes[0]
 	quick := b.addSnapshotClass("quick", nil)
 	pool := b.addClass("pool", map[string]string{"vgName": pool0})
-	b.addClaims(blockClaim("data", pool, "1600Mi"))
-	b.addPods(pod("user", "tr '\\000' S </dev/zero | dd of=/dev/data bs=1M count=1600 iflag=fullblock conv=fsync; touch /tmp/busy; "+forever,
+	b.addClaims(blockClaim("data", pool, "1000Mi"))
+	b.addPods(pod("user", "tr '\\000' S </dev/zero | dd of=/dev/data bs=1M count=1000 iflag=fullblock conv=fsync; touch /tmp/busy; "+forever,
 		onNode(node), device("data")))
 	b.wantRunning("user")
 	b.wantBusy("user")
 	b.snapshot("past", "data", quick)
 	b.wantSnapshots("past")
-	b.addClaims(fromSnapshot(b.like("data", "copy", "1600Mi"), "past"))
+	b.addClaims(fromSnapshot(b.like("data", "copy", "1000Mi"), "past"))
 	b.addPods(pod("reader", digest+"; "+forever, device("copy")))
 
 	// Whenever the copy is on its way, everything of open-local dies at once.

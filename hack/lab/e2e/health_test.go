@@ -79,7 +79,10 @@ func lostVolumesAreNotMadeAnew(b *bench) {
 	b.wantRunning("user")
 	pv := b.volumeOf("data")
 	b.removePod("user")
-	b.exec(b.Context(), node, "lvremove", "--yes", pv.Spec.CSI.VolumeAttributes["vgName"]+"/"+pv.Name)
+	b.soon(func(ctx context.Context) (string, error) { // the node lets go of it a moment after the pod
+		_, err := b.lab.Exec(ctx, node, "lvremove", "--yes", pv.Spec.CSI.VolumeAttributes["vgName"]+"/"+pv.Name)
+		return "", err
+	})
 	b.addPods(pod("heir", forever, mounting("data")))
 	b.wantEvent("heir", "FailedMount", pv.Name)
 	lines, err := b.volumesOn(b.Context(), node)

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -23,10 +24,56 @@ import (
 	"github.com/open-local/open-local/pkg/client/clientset/versioned"
 )
 
+// labs are the clusters that cases run on, each brought up by the first case that
+// takes it.
+type labs struct {
+	whole *testing.T // labs live as long as it does
+	free  chan *slot
+}
+
+// A slot is the place of one lab.
+type slot struct {
+	dir   string
+	suite *suite // nil before the first use, and when the lab did not come up
+	tried bool
+}
+
+// newLabs prepares places for E2E_LABS clusters, 2 unless it is set.
+func newLabs(t *testing.T) *labs {
+	t.Helper()
+	n := 2
+	if said := os.Getenv("E2E_LABS"); said != "" {
+		var err error
+		if n, err = strconv.Atoi(said); err != nil || n < 1 {
+			t.Fatalf("E2E_LABS=%q: want the number of labs, 1 or more", said)
+		}
+	}
+	l := &labs{whole: t, free: make(chan *slot, n)}
+	for i := range n {
+		l.free <- &slot{dir: filepath.Join("_output/e2e", fmt.Sprintf("lab%d", i+1))}
+	}
+	return l
+}
+
+// take waits for a cluster and has it until t and its cleaning up have ended.
+func (l *labs) take(t *testing.T) *suite {
+	t.Helper()
+	s := <-l.free
+	t.Cleanup(func() { l.free <- s })
+	if !s.tried {
+		s.tried = true
+		s.suite = l.setUp(t, s.dir)
+	}
+	if s.suite == nil {
+		t.Fatalf("the lab in %s did not come up, see above", s.dir)
+	}
+	return s.suite
+}
+
 // setUp brings up a lab with two nodes, installs open-local as a user would and
 // waits until every node has its volume groups. With E2E_KEEP=1 the lab stays up
 // and is used again by the next run.
-func setUp(t *testing.T) *suite {
+func (l *labs) setUp(t *testing.T, dir string) *suite {
 	t.Helper()
 	root, err := filepath.Abs("../../..")
 	if err != nil {
@@ -37,16 +84,16 @@ func setUp(t *testing.T) *suite {
 		t.Fatalf("the image of open-local is needed: make image: %v", err)
 	}
 	lab, err := cluster.Up(t.Context(), cluster.Options{
-		Dir: filepath.Join(root, "_output/e2e"), Nodes: 2, Disks: "4G,3G,2G",
+		Dir: filepath.Join(root, dir), Nodes: 2, Disks: "4G,3G,2G",
 		Images: []string{image}, Progress: os.Stderr,
 	})
 	if err != nil {
-		t.Fatalf("bringing up the lab: %v", err)
+		t.Fatalf("bringing up the lab in %s: %v", dir, err)
 	}
 	if os.Getenv("E2E_KEEP") != "1" {
-		t.Cleanup(func() {
+		l.whole.Cleanup(func() {
 			if err := lab.Down(context.Background()); err != nil {
-				t.Errorf("taking down the lab: %v", err)
+				l.whole.Errorf("taking down the lab in %s: %v", dir, err)
 			}
 		})
 	}

@@ -20,9 +20,10 @@ import (
 // installedIn is the namespace that open-local runs in.
 const installedIn = "kube-system"
 
-// TestOpenLocal runs every case on one cluster, one after another.
+// TestOpenLocal runs every case on a cluster that no other case uses at the time:
+// as many at once as there are labs.
 func TestOpenLocal(t *testing.T) {
-	s := setUp(t)
+	labs := newLabs(t)
 	for _, c := range []struct {
 		name string
 		run  func(*bench)
@@ -62,7 +63,10 @@ func TestOpenLocal(t *testing.T) {
 		{"a reboot keeps the data and mounts come back", rebootKeepsData},
 		{"a power cut keeps what was synced", powerCutKeepsData},
 	} {
-		t.Run(c.name, func(t *testing.T) { c.run(s.begin(t)) })
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			c.run(labs.take(t).begin(t))
+		})
 	}
 }
 
