@@ -60,6 +60,30 @@ func Score(node capacity.Node, spots []capacity.Spot, prefer Preference) int64 {
 			size += group.Size
 		}
 	}
+	return score(used, size, prefer)
+}
+
+// Score is Score for the claims at these positions among groups that have so much left;
+// those that are Nowhere have no part in it.
+func (p *Planner) Score(groups []capacity.Group, left []capacity.Bytes, at []capacity.Position) int64 {
+	p.groups = groups
+	var used, size capacity.Bytes
+	for i := range groups {
+		var taken capacity.Bytes
+		for claim := range at {
+			if int(at[claim]) == i {
+				taken += p.costIn(claim, i)
+			}
+		}
+		if taken > 0 {
+			used += groups[i].Size - left[i] + taken
+			size += groups[i].Size
+		}
+	}
+	return score(used, size, p.prefer)
+}
+
+func score(used, size capacity.Bytes, prefer Preference) int64 {
 	if size <= 0 {
 		return 0
 	}

@@ -2,6 +2,7 @@ package allocator
 
 import (
 	"cmp"
+	"math"
 	"slices"
 
 	"github.com/open-local/open-local/pkg/capacity"
@@ -24,10 +25,17 @@ type Planner struct {
 	// anyStriped is true when one of the claims is.
 	anyStriped bool
 
+	// What follows from the groups last looked at.
+	known  *capacity.Group  // the first of them; nil when they may change
+	prices []capacity.Bytes // claims × groups: what each costs there, or never
+	sizes  []float64        // of the groups
+
 	// Working space, of the node being looked at.
-	groups []capacity.Group
+	groups []capacity.Group // but for their Free
+	had    []capacity.Bytes // by group: what it had free before the claims
+	free   []capacity.Bytes // by group: what it has free now
 	empty  []capacity.Group // the same groups without volumes of ours
-	free   []capacity.Bytes // by group
+	whole  []capacity.Bytes // what had is made of where nobody else has it
 	extent []capacity.Bytes // by claim: the extent that cost was computed for
 	cost   []capacity.Bytes // by claim
 	choice []int            // by claim: its group
@@ -74,30 +82,62 @@ func striped(c volume.Claim) int {
 
 func picks(name string) int { return min(1, len(name)) }
 
-// Place appends the spots of all claims on the node, in the order of the claims,
-// to into and returns it. The only error is a *Misfit; into is then returned as it
-// came.
+// Place appends the spots of all claims on the node, in the order of the claims, to
+// into and returns it. The only error is a *Misfit; into is then returned as it came.
 func (p *Planner) Place(node capacity.Node, into []capacity.Spot) ([]capacity.Spot, error) {
-	p.groups = node.Groups
-	p.free = p.free[:0]
+	p.whole = p.whole[:0]
 	for i := range node.Groups {
-		p.free = append(p.free, node.Groups[i].Free)
+		p.whole = append(p.whole, node.Groups[i].Free)
 	}
-	if failed := p.greedy(); failed >= 0 {
-		misfit := p.explain(failed)
-		if !p.search() {
-			misfit.Final = misfit.Final || !p.fitsWhenEmpty()
-			return into, misfit
-		}
+	p.know(node.Groups)
+	p.known = nil // the caller may change them
+	if misfit := p.fit(p.whole); misfit != nil {
+		return into, misfit
 	}
 	for i := range p.claims {
 		into = append(into, capacity.Spot{
-			Group:  p.groups[p.choice[i]].Name,
-			Size:   p.costIn(i, p.choice[i]),
+			Group:  node.Groups[p.choice[i]].Name,
+			Size:   p.pricesOf(i)[p.choice[i]],
 			Layout: p.claims[i].Layout,
 		})
 	}
 	return into, nil
+}
+
+// Fit is Place for groups that have so much left, whatever their Free says; it appends
+// the positions of the groups. The groups themselves must never change: many nodes share
+// them, and what follows from them is remembered.
+func (p *Planner) Fit(groups []capacity.Group, left []capacity.Bytes, into []capacity.Position) ([]capacity.Position, error) {
+	if len(groups) == 0 || p.known != &groups[0] || len(p.sizes) != len(groups) {
+		p.know(groups)
+		if p.known = nil; len(groups) > 0 {
+			p.known = &groups[0]
+		}
+	}
+	p.groups = groups
+	if misfit := p.fit(left); misfit != nil {
+		return into, misfit
+	}
+	for _, group := range p.choice {
+		into = append(into, capacity.Position(group))
+	}
+	return into, nil
+}
+
+// fit chooses a group for every claim, or says why there is none.
+func (p *Planner) fit(left []capacity.Bytes) *Misfit {
+	p.had = left
+	p.free = append(p.free[:0], left...)
+	failed := p.greedy()
+	if failed < 0 {
+		return nil
+	}
+	misfit := p.explain(failed)
+	if p.search() {
+		return nil
+	}
+	misfit.Final = misfit.Final || !p.fitsWhenEmpty()
+	return misfit
 }
 
 // greedy gives every claim in turn the best group that still has room. It returns
@@ -105,17 +145,15 @@ func (p *Planner) Place(node capacity.Node, into []capacity.Spot) ([]capacity.Sp
 // it is done for every node of the cluster.
 func (p *Planner) greedy() int {
 	for _, claim := range p.order {
-		c, best := &p.claims[claim], -1
-		inStripes := c.Layout == capacity.Striped
-		var bestLeft, bestSize float64
-		for i := range p.groups {
-			g := &p.groups[i]
-			left := p.free[i] - p.costIn(claim, i)
-			if left < 0 || !eligible(c, g) || g.Trouble != "" || inStripes && !p.lies(claim, i) {
+		inStripes, best := p.claims[claim].Layout == capacity.Striped, -1
+		var bestRest rest
+		for i, price := range p.pricesOf(claim) {
+			left := p.free[i] - price
+			if left < 0 || inStripes && !p.lies(claim, i) {
 				continue
 			}
-			if best < 0 || p.better(float64(left)*bestSize, bestLeft*float64(g.Size)) {
-				best, bestLeft, bestSize = i, float64(left), float64(g.Size)
+			if now := (rest{float64(left) / p.sizes[i], left}); best < 0 || p.better(now, bestRest) {
+				best, bestRest = i, now
 			}
 		}
 		if best < 0 {
@@ -126,13 +164,19 @@ func (p *Planner) greedy() int {
 	return -1
 }
 
-// better compares the shares of two groups that would be left, which the caller has
-// brought to one denominator. Of equals neither is better.
-func (p *Planner) better(left, than float64) bool {
-	if p.prefer == Spread {
-		return left > than
+// A rest is what a group would have left.
+type rest struct {
+	share float64 // of the group's size
+	left  capacity.Bytes
+}
+
+// better reports whether a is better left than b. Of equal shares the smaller space is,
+// so that the larger stays whole for a larger claim. Of equals neither is better.
+func (p *Planner) better(a, b rest) bool {
+	if a.share != b.share {
+		return (a.share < b.share) != (p.prefer == Spread)
 	}
-	return left < than
+	return a.left < b.left
 }
 
 // search tries every way to place the claims, the preferred ones first, within
@@ -146,7 +190,7 @@ func (p *Planner) search() bool {
 		wants += p.claims[i].Size
 	}
 	for group := range p.groups {
-		p.free[group] = p.groups[group].Free
+		p.free[group] = p.had[group]
 		free += p.free[group]
 	}
 	if wants > free {
@@ -169,7 +213,7 @@ func (p *Planner) searchFrom(level int) bool {
 		if p.searchFrom(level + 1) {
 			return true
 		}
-		p.free[group] += p.costIn(claim, group)
+		p.free[group] += p.pricesOf(claim)[group]
 	}
 	return false
 }
@@ -191,7 +235,7 @@ func (p *Planner) candidates(level int) []int {
 		}
 	}
 	slices.SortStableFunc(found, func(a, b int) int {
-		left, than := p.left(claim, a)*float64(p.groups[b].Size), p.left(claim, b)*float64(p.groups[a].Size)
+		left, than := p.rest(claim, a), p.rest(claim, b)
 		switch {
 		case p.better(left, than):
 			return -1
@@ -211,15 +255,16 @@ func alike(a, b volume.Claim) bool {
 // fitsWhenEmpty reports whether the claims would fit if no volume of ours were on
 // the node.
 func (p *Planner) fitsWhenEmpty() bool {
-	p.empty = append(p.empty[:0], p.groups...)
+	p.empty, p.whole = append(p.empty[:0], p.groups...), p.whole[:0]
 	for i := range p.empty {
-		p.empty[i].Free = p.empty[i].Size.Floor(p.empty[i].Extent)
+		all := p.empty[i].Size.Floor(p.empty[i].Extent)
 		if p.anyStriped {
-			p.empty[i].Disks = p.empty[i].Disks.Emptied(p.empty[i].Free)
+			p.empty[i].Disks = p.empty[i].Disks.Emptied(all)
 		}
-		p.free[i] = p.empty[i].Free
+		p.whole = append(p.whole, all)
 	}
-	p.groups = p.empty
+	p.groups, p.had = p.empty, p.whole
+	copy(p.free, p.had)
 	return p.greedy() < 0 || p.search()
 }
 
@@ -229,7 +274,7 @@ func eligible(c *volume.Claim, g *capacity.Group) bool {
 }
 
 func (p *Planner) fits(claim, group int) bool {
-	return p.groups[group].Trouble == "" && eligible(&p.claims[claim], &p.groups[group]) && p.left(claim, group) >= 0 && p.lies(claim, group)
+	return p.free[group] >= p.pricesOf(claim)[group] && p.lies(claim, group)
 }
 
 // lies reports whether a claim, for which the group has room, can lie there in the way
@@ -240,13 +285,39 @@ func (p *Planner) lies(claim, group int) bool {
 }
 
 func (p *Planner) take(claim, group int) {
-	p.free[group] -= p.costIn(claim, group)
+	p.free[group] -= p.pricesOf(claim)[group]
 	p.choice[claim] = group
 }
 
-// left returns what the group would have left after taking the claim.
-func (p *Planner) left(claim, group int) float64 {
-	return float64(p.free[group] - p.costIn(claim, group))
+// rest returns what the group would have left after taking the claim.
+func (p *Planner) rest(claim, group int) rest {
+	left := p.free[group] - p.pricesOf(claim)[group]
+	return rest{float64(left) / p.sizes[group], left}
+}
+
+// never is what a claim costs where it may not lie: more than anybody has.
+const never capacity.Bytes = math.MaxInt64
+
+// pricesOf returns what the claim costs in each of the groups.
+func (p *Planner) pricesOf(claim int) []capacity.Bytes {
+	return p.prices[claim*len(p.sizes) : (claim+1)*len(p.sizes)]
+}
+
+// know computes all that depends on the groups but not on what is free in them.
+func (p *Planner) know(groups []capacity.Group) {
+	p.prices, p.sizes, p.groups = p.prices[:0], p.sizes[:0], groups
+	for i := range groups {
+		p.sizes = append(p.sizes, max(1, float64(groups[i].Size)))
+	}
+	for claim := range p.claims {
+		for i := range groups {
+			price := never
+			if groups[i].Trouble == "" && eligible(&p.claims[claim], &groups[i]) {
+				price = p.costIn(claim, i)
+			}
+			p.prices = append(p.prices, price)
+		}
+	}
 }
 
 // costIn returns what the claim takes of the group. Groups mostly have one extent

@@ -2,6 +2,7 @@ package capacity
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 )
 
@@ -33,6 +34,14 @@ func (d *Disks) Equal(other *Disks) bool {
 		return d == other
 	}
 	return d.reported == other.reported && slices.Equal(d.free, other.free)
+}
+
+// String writes all that Equal compares.
+func (d *Disks) String() string {
+	if d == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%d of %d", d.free, d.reported)
 }
 
 // Count returns how many physical volumes there are; d may be nil.

@@ -54,6 +54,13 @@ func (n *Node) Group(name string) *Group {
 	return nil
 }
 
+// A Position is that of a group among the groups of its node: what a Spot is where the
+// node is known.
+type Position int16
+
+// Nowhere is the position of a volume that takes no group.
+const Nowhere Position = -1
+
 // A Spot is the place one volume has, or is promised, on a node.
 type Spot struct {
 	Group  string

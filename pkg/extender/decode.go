@@ -16,15 +16,12 @@ var errJSON = errors.New("not a JSON object of Pod, Nodes and NodeNames")
 // decodeArgs reads what the scheduler sends. Names of thousands of nodes take most of
 // it, so the object and its list of names are taken apart here, and encoding/json reads
 // the rest.
-func decodeArgs(body io.Reader, size int64, into *extenderv1.ExtenderArgs) error {
-	var text strings.Builder
-	if size > 0 && size < maxRequest {
-		text.Grow(int(size))
-	}
-	if _, err := io.Copy(&text, body); err != nil {
+func decodeArgs(body io.Reader, into *extenderv1.ExtenderArgs, w *space) error {
+	w.text.Reset()
+	if _, err := w.text.ReadFrom(body); err != nil {
 		return err
 	}
-	s := scanner{text: text.String()}
+	s := scanner{text: w.text.String()}
 	if !s.take('{') {
 		return errJSON
 	}
@@ -33,7 +30,7 @@ func decodeArgs(body io.Reader, size int64, into *extenderv1.ExtenderArgs) error
 		if !ok || !s.take(':') {
 			return errJSON
 		}
-		if err := s.field(key, into); err != nil {
+		if err := s.field(key, into, w); err != nil {
 			return err
 		}
 		if more = s.take(','); !more && !s.take('}') {
@@ -49,11 +46,11 @@ func decodeArgs(body io.Reader, size int64, into *extenderv1.ExtenderArgs) error
 
 // field reads the value of one key. Like encoding/json it does not mind the case of a
 // key it knows, nor one it does not know.
-func (s *scanner) field(key string, into *extenderv1.ExtenderArgs) error {
+func (s *scanner) field(key string, into *extenderv1.ExtenderArgs, w *space) error {
 	begun := *s
 	if strings.EqualFold(key, "NodeNames") {
-		if names, plain := s.names(); plain {
-			into.NodeNames = &names
+		if names, plain := s.names(w.names[:0]); plain {
+			w.names, into.NodeNames = names, &names
 			return nil
 		}
 		*s = begun
@@ -112,24 +109,60 @@ func (s *scanner) word() (string, bool) {
 	if !s.take('"') {
 		return "", false
 	}
-	for begun := s.at; s.at < len(s.text); s.at++ {
-		switch c := s.text[s.at]; {
-		case c == '"':
-			s.at++
-			return s.text[begun : s.at-1], true
-		case c < ' ' || c >= 0x7f || c == '\\':
-			return "", false
-		}
+	end := strings.IndexByte(s.text[s.at:], '"')
+	if end < 0 {
+		return "", false
 	}
-	return "", false
+	word := s.text[s.at : s.at+end]
+	s.at += end + 1
+	return word, plain(word)
 }
 
-// names returns an array of words, and false for any other value.
-func (s *scanner) names() ([]string, bool) {
+// plain reports whether text is printable ASCII without a quote and a backslash, so that
+// it stands in JSON as it is. Eight bytes are looked at together: this is most of what
+// reading and writing thousands of names costs.
+func plain(text string) bool {
+	at := 0
+	for ; at+8 <= len(text); at += 8 {
+		if !plainWord(eight(text[at:])) {
+			return false
+		}
+	}
+	if at < len(text) && at > 0 { // the last eight, some of them again
+		return plainWord(eight(text[len(text)-8:]))
+	}
+	for ; at < len(text); at++ {
+		if c := text[at]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
+}
+
+// eight returns the first eight bytes as one word.
+func eight(s string) uint64 {
+	_ = s[7]
+	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
+		uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
+}
+
+// plainWord is plain for eight bytes. The highest bit of a byte in odd is set where that
+// byte is not plain; what borrows and carries spoil stands beside one that is not.
+func plainWord(w uint64) bool {
+	const each = 0x0101010101010101
+	zero := func(w uint64) uint64 { return (w - each) &^ w } // where a byte is zero
+	odd := w | (w + each) | (w-' '*each)&^w | zero(w^'"'*each) | zero(w^'\\'*each)
+	return odd&(0x80*each) == 0
+}
+
+// names appends an array of words to names, and returns false for any other value.
+func (s *scanner) names(names []string) ([]string, bool) {
 	if !s.take('[') {
 		return nil, false
 	}
-	names := []string{}
+	if names == nil {
+		names = []string{}
+	}
 	if s.take(']') {
 		return names, true
 	}
@@ -137,9 +170,6 @@ func (s *scanner) names() ([]string, bool) {
 		name, ok := s.word()
 		if !ok {
 			return nil, false
-		}
-		if len(names) == 0 { // names are mostly as long as the first
-			names = make([]string, 0, (len(s.text)-s.at)/(len(name)+3)+1)
 		}
 		names = append(names, name)
 		if s.take(']') {

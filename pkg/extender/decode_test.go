@@ -26,10 +26,10 @@ var requests = []string{
 func sameAsStandard(t *testing.T, text string) {
 	t.Helper()
 	var got, want extenderv1.ExtenderArgs
-	err := decodeArgs(strings.NewReader(text), int64(len(text)), &got)
+	err := decodeArgs(strings.NewReader(text), &got, new(space))
 	wantErr := json.Unmarshal([]byte(text), &want)
 	if err != nil {
-		if wantErr == nil && strings.TrimSpace(text) != "null" && !strings.ContainsAny(text, `\`) && plain(text) {
+		if wantErr == nil && strings.TrimSpace(text) != "null" && !strings.ContainsAny(text, `\`) && ascii(text) {
 			t.Errorf("%q is refused: %v", text, err)
 		}
 		return
@@ -42,7 +42,7 @@ func sameAsStandard(t *testing.T, text string) {
 	}
 }
 
-func plain(text string) bool {
+func ascii(text string) bool {
 	return !strings.ContainsFunc(text, func(r rune) bool { return r >= 0x7f })
 }
 

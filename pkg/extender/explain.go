@@ -103,17 +103,17 @@ func (s *Scheduler) verdicts(pod *corev1.Pod, claims []volume.Claim) []Explained
 	s.ledger.SeeWithoutHolds(names, &free)
 	plan := s.plan(claims)
 	verdicts := make([]ExplainedVerdict, 0, len(names))
-	for i := range seen.Nodes {
-		view := &seen.Nodes[i]
+	for i := range names {
+		view, without := seen.At(i), free.At(i)
 		v := ExplainedVerdict{Node: view.Name, Fits: true}
-		if _, err := plan.place(view, nil); err != nil {
+		if _, err := plan.place(&view, nil); err != nil {
 			v.Fits, v.Reason, v.Final = false, err.Error(), final(err)
 		}
 		for g := range view.Groups {
 			group := &view.Groups[g]
-			said := ExplainedGroup{Name: group.Name, Size: group.Size, Free: group.Free, Trouble: group.Trouble}
-			if without := free.Nodes[i].Group(group.Name); without != nil { // a report may have come in between
-				said.Held = max(0, without.Free-group.Free)
+			said := ExplainedGroup{Name: group.Name, Size: group.Size, Free: view.Free[g], Trouble: group.Trouble}
+			if g < len(without.Groups) && without.Groups[g].Name == group.Name { // a report may have come in between
+				said.Held = max(0, without.Free[g]-view.Free[g])
 			}
 			v.Groups = append(v.Groups, said)
 		}

@@ -18,6 +18,11 @@ import (
 // on the others. Room is then held on all of them until the scheduler's choice shows.
 // An error that the scheduler should show is in the result.
 func (s *Scheduler) Filter(ctx context.Context, args *extenderv1.ExtenderArgs) (*extenderv1.ExtenderFilterResult, error) {
+	return s.filter(ctx, args, new(space))
+}
+
+// filter is Filter; what it returns may be in the working space.
+func (s *Scheduler) filter(ctx context.Context, args *extenderv1.ExtenderArgs, w *space) (*extenderv1.ExtenderFilterResult, error) {
 	if !s.Ready() {
 		return nil, errNotReady
 	}
@@ -39,7 +44,8 @@ func (s *Scheduler) Filter(ctx context.Context, args *extenderv1.ExtenderArgs) (
 	case len(claims) == 0:
 		return &extenderv1.ExtenderFilterResult{Nodes: args.Nodes, NodeNames: args.NodeNames}, nil
 	}
-	fit, refused := s.fit(ctx, string(args.Pod.UID), claims, namesOf(args))
+	asked := question{pod: string(args.Pod.UID), claims: claims, names: namesOf(args)}
+	fit, refused := s.fit(ctx, asked, w)
 	klog.FromContext(ctx).V(4).Info("Filtered", "claims", len(claims), "fit", len(fit), "refused", len(refused))
 	return result(args, fit, refused), nil
 }
@@ -62,6 +68,13 @@ func (s *Scheduler) asksKnown(ctx context.Context, sent *corev1.Pod) (claims []v
 	return claims, err
 }
 
+// A question is where the claims of a pod may go.
+type question struct {
+	pod    string // its UID
+	claims []volume.Claim
+	names  []string // of the nodes
+}
+
 // A refusal is why one node will not do.
 type refusal struct {
 	node   string
@@ -71,15 +84,13 @@ type refusal struct {
 // fit decides, and holds what it decided. When only what other pods hold is in the way
 // it waits a moment for them to choose their nodes: the scheduler writes its choices
 // while we wait.
-func (s *Scheduler) fit(ctx context.Context, pod string, claims []volume.Claim, names []string) (fit []string, refused []refusal) {
-	w := s.borrow()
-	defer s.giveBack(w)
+func (s *Scheduler) fit(ctx context.Context, q question, w *space) (fit []string, refused []refusal) {
 	deadline := s.clock.Now().Add(s.o.HoldWait)
 	for {
 		changed := s.ledger.Changed()
 		next := s.ledger.Expire(s.clock.Now())
-		fit, refused = s.tryFit(pod, claims, names, w)
-		if len(fit) > 0 || !s.onlyHoldsHinder(claims, refused, w) {
+		fit, refused = s.tryFit(q, w)
+		if len(fit) > 0 || !s.onlyHoldsHinder(q.claims, refused, w) {
 			return fit, refused
 		}
 		until := deadline
@@ -98,10 +109,10 @@ const tries = 3
 var errChanged = errors.New("node changed while it was looked at")
 
 // tryFit decides once for every node, and again for those that changed meanwhile.
-func (s *Scheduler) tryFit(pod string, claims []volume.Claim, names []string, w *space) (fit []string, refused []refusal) {
+func (s *Scheduler) tryFit(q question, w *space) (fit []string, refused []refusal) {
 	for range tries {
 		var changed []string
-		fit, changed, refused = s.decide(pod, claims, names, w)
+		fit, changed, refused = s.decide(q, w)
 		if len(changed) == 0 {
 			return fit, refused
 		}
@@ -113,31 +124,34 @@ func (s *Scheduler) tryFit(pod string, claims []volume.Claim, names []string, w 
 	return fit, refused
 }
 
-// decide finds spots on every node and holds them. It returns where they are held,
+// decide finds places on every node and holds them. It returns where they are held,
 // where they no longer fitted, and where there are none.
-func (s *Scheduler) decide(pod string, claims []volume.Claim, names []string, w *space) (fit, changed []string, refused []refusal) {
-	plan := s.plan(claims)
-	s.ledger.See(pod, names, &w.views)
-	w.spots, w.offers = w.spots[:0], w.offers[:0]
-	for i := range w.views.Nodes {
-		view, first := &w.views.Nodes[i], len(w.spots)
+func (s *Scheduler) decide(q question, w *space) (fit, changed []string, refused []refusal) {
+	plan := s.plan(q.claims)
+	s.ledger.See(q.pod, q.names, &w.views)
+	w.places, w.offers = w.places[:0], w.offers[:0]
+	for i := range q.names {
+		view, first := w.views.At(i), len(w.places)
 		var err error
-		if w.spots, err = plan.place(view, w.spots); err != nil {
+		if w.places, err = plan.place(&view, w.places); err != nil {
 			refused = append(refused, refusal{view.Name, err})
 			continue
 		}
-		w.offers = append(w.offers, view.Offer(w.spots[first:]))
+		w.offers = append(w.offers, view.Offer(w.places[first:]))
 	}
-	gone := s.ledger.Hold(pod, claims, w.offers, s.soon())
-	fit = make([]string, 0, len(w.offers))
+	gone := s.ledger.Hold(q.pod, q.claims, w.offers, s.soon())
+	if len(refused) == 0 && len(gone) == 0 {
+		return q.names, nil, nil
+	}
+	w.fit = w.fit[:0]
 	for i := range w.offers {
 		if len(gone) > 0 && gone[0] == i {
-			gone, changed = gone[1:], append(changed, w.offers[i].Node)
+			gone, changed = gone[1:], append(changed, w.offers[i].Node())
 			continue
 		}
-		fit = append(fit, w.offers[i].Node)
+		w.fit = append(w.fit, w.offers[i].Node())
 	}
-	return fit, changed, refused
+	return w.fit, changed, refused
 }
 
 // onlyHoldsHinder reports whether some node would do if no pod held anything.
@@ -153,8 +167,9 @@ func (s *Scheduler) onlyHoldsHinder(claims []volume.Claim, refused []refusal, w 
 	}
 	plan := s.plan(claims)
 	s.ledger.SeeWithoutHolds(names, &w.views)
-	for i := range w.views.Nodes {
-		if _, err := plan.place(&w.views.Nodes[i], w.spots[:0]); err == nil {
+	for i := range names {
+		view := w.views.At(i)
+		if _, err := plan.place(&view, w.places[:0]); err == nil {
 			return true
 		}
 	}

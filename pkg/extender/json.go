@@ -8,22 +8,21 @@ import (
 	extenderv1 "k8s.io/kube-scheduler/extender/v1"
 )
 
-// encodeFilter writes the result of Filter. The scheduler's encoding/json reads it; it
+// encodeFilter appends the result of Filter to b. The scheduler's encoding/json reads it; it
 // is written by hand because thousands of names take several times as long otherwise.
-func encodeFilter(r *extenderv1.ExtenderFilterResult, err error) (int, []byte) {
+func encodeFilter(b []byte, r *extenderv1.ExtenderFilterResult, err error) (int, []byte) {
 	if err != nil {
 		if status := statusOf(err); status == http.StatusServiceUnavailable {
-			return status, quoted(err.Error())
+			return status, append(b, quoted(err.Error())...)
 		}
 		r = &extenderv1.ExtenderFilterResult{Error: err.Error()}
 	}
 	nodes := []byte("null")
 	if r.Nodes != nil {
 		if nodes, err = json.Marshal(r.Nodes); err != nil {
-			return http.StatusInternalServerError, quoted(err.Error())
+			return http.StatusInternalServerError, append(b, quoted(err.Error())...)
 		}
 	}
-	b := make([]byte, 0, len(nodes)+sizeOf(r))
 	b = append(append(b, `{"Nodes":`...), nodes...)
 	b = append(b, `,"NodeNames":`...)
 	if r.NodeNames == nil {
@@ -44,15 +43,6 @@ func encodeFilter(r *extenderv1.ExtenderFilterResult, err error) (int, []byte) {
 	return http.StatusOK, append(b, '}')
 }
 
-// sizeOf guesses how long r will be, in bytes.
-func sizeOf(r *extenderv1.ExtenderFilterResult) int {
-	size := 256 + 128*(len(r.FailedNodes)+len(r.FailedAndUnresolvableNodes))
-	if r.NodeNames != nil && len(*r.NodeNames) > 0 {
-		size += (len((*r.NodeNames)[0]) + 8) * len(*r.NodeNames)
-	}
-	return size
-}
-
 func appendReasons(b []byte, reasons extenderv1.FailedNodesMap) []byte {
 	b = append(b, '{')
 	first := true
@@ -66,12 +56,11 @@ func appendReasons(b []byte, reasons extenderv1.FailedNodesMap) []byte {
 	return append(b, '}')
 }
 
-// encodeScores writes the result of Prioritize.
-func encodeScores(scores *extenderv1.HostPriorityList, err error) (int, []byte) {
+// encodeScores appends the result of Prioritize to b.
+func encodeScores(b []byte, scores *extenderv1.HostPriorityList, err error) (int, []byte) {
 	if err != nil {
-		return statusOf(err), quoted(err.Error())
+		return statusOf(err), append(b, quoted(err.Error())...)
 	}
-	b := make([]byte, 0, 64+64*len(*scores))
 	b = append(b, '[')
 	for i, score := range *scores {
 		if i > 0 {
@@ -86,10 +75,8 @@ func encodeScores(scores *extenderv1.HostPriorityList, err error) (int, []byte) 
 
 // appendString writes text as JSON. Names of nodes need no escaping.
 func appendString(b []byte, text string) []byte {
-	for i := range len(text) {
-		if c := text[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
-			return append(b, quoted(text)...)
-		}
+	if !plain(text) {
+		return append(b, quoted(text)...)
 	}
 	return append(append(append(b, '"'), text...), '"')
 }

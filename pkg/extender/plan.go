@@ -1,7 +1,10 @@
 package extender
 
 import (
+	"bytes"
 	"errors"
+
+	extenderv1 "k8s.io/kube-scheduler/extender/v1"
 
 	"github.com/open-local/open-local/pkg/allocator"
 	"github.com/open-local/open-local/pkg/capacity"
@@ -52,9 +55,9 @@ func (s *Scheduler) plan(claims []volume.Claim) *plan {
 	return p
 }
 
-// place appends the spots of the claims on the node to into; that of a claim which is
-// counted there already is empty. The error is errNoReport or an *allocator.Misfit.
-func (p *plan) place(view *ledger.View, into []capacity.Spot) ([]capacity.Spot, error) {
+// place appends the places of the claims on the node to into; that of a claim which is
+// counted there already is Nowhere. The error is errNoReport or an *allocator.Misfit.
+func (p *plan) place(view *ledger.View, into []capacity.Position) ([]capacity.Position, error) {
 	if !view.Reported {
 		return into, errNoReport
 	}
@@ -66,15 +69,15 @@ func (p *plan) place(view *ledger.View, into []capacity.Spot) ([]capacity.Spot, 
 		part = p.parts[view.Name]
 	}
 	if part == nil {
-		return p.whole.Place(view.Node, into)
+		return p.whole.Fit(view.Groups, view.Free, into)
 	}
-	found, err := part.planner.Place(view.Node, nil)
+	found, err := part.planner.Fit(view.Groups, view.Free, nil)
 	if err != nil {
 		return into, err
 	}
 	first := len(into)
 	for range p.claims {
-		into = append(into, capacity.Spot{})
+		into = append(into, capacity.Nowhere)
 	}
 	for i, at := range part.missing {
 		into[first+at] = found[i]
@@ -90,16 +93,25 @@ func final(reason error) bool {
 	return !errors.Is(reason, errChanged)
 }
 
-// A space is the working space of one decision about many nodes: some megabytes for
+// A space is the working space of one question about many nodes: a megabyte or two for
 // thousands of them. It is used again.
 type space struct {
+	text   bytes.Buffer // of the request
+	names  []string     // in the request
 	views  ledger.Views
-	spots  []capacity.Spot
+	places []capacity.Position
 	offers []ledger.Offer
+	fit    []string
+	scores extenderv1.HostPriorityList
+	answer []byte
 }
 
-// keptSpaces is how many are kept: schedulers ask one question at a time.
-const keptSpaces = 2
+// How much is kept: schedulers ask one question at a time, and few of them send whole
+// nodes.
+const (
+	keptSpaces  = 2
+	largestKept = 16 << 20 // bytes of a request
+)
 
 func (s *Scheduler) borrow() *space {
 	select {
@@ -111,6 +123,9 @@ func (s *Scheduler) borrow() *space {
 }
 
 func (s *Scheduler) giveBack(w *space) {
+	if w.text.Cap() > largestKept {
+		return
+	}
 	select {
 	case s.spaces <- w:
 	default:

@@ -123,11 +123,12 @@ func (s *Scheduler) promise(pvc *corev1.PersistentVolumeClaim, class *storagev1.
 	for range tries {
 		plan, views := s.plan(claims), ledger.Views{}
 		s.ledger.See(pod, []string{node}, &views)
-		spots, err := plan.place(&views.Nodes[0], nil)
+		view := views.At(0)
+		places, err := plan.place(&view, nil)
 		if err != nil {
 			return err
 		}
-		if s.ledger.Promise(pod, claims, views.Nodes[0].Offer(spots), s.late()) {
+		if s.ledger.Promise(pod, claims, view.Offer(places), s.late()) {
 			return nil
 		}
 	}

@@ -5,14 +5,17 @@ import (
 	"errors"
 
 	extenderv1 "k8s.io/kube-scheduler/extender/v1"
-
-	"github.com/open-local/open-local/pkg/allocator"
 )
 
 // Prioritize scores what Filter held for the pod on the nodes that are left, from 0 to
 // 10. What the pod holds elsewhere ends: it will not land there. A pod without volumes
 // of ours gets no scores, which counts as zero everywhere.
 func (s *Scheduler) Prioritize(ctx context.Context, args *extenderv1.ExtenderArgs) (*extenderv1.HostPriorityList, error) {
+	return s.prioritize(ctx, args, new(space))
+}
+
+// prioritize is Prioritize; what it returns may be in the working space.
+func (s *Scheduler) prioritize(ctx context.Context, args *extenderv1.ExtenderArgs, w *space) (*extenderv1.HostPriorityList, error) {
 	if !s.Ready() {
 		return nil, errNotReady
 	}
@@ -32,18 +35,16 @@ func (s *Scheduler) Prioritize(ctx context.Context, args *extenderv1.ExtenderArg
 	}
 	names, pod := namesOf(args), string(args.Pod.UID)
 	s.ledger.Narrow(pod, names)
-	w := s.borrow()
-	defer s.giveBack(w)
 	s.ledger.See(pod, names, &w.views)
 	plan := s.plan(claims)
-	scores = make(extenderv1.HostPriorityList, len(names))
-	for i := range w.views.Nodes {
-		view := &w.views.Nodes[i]
-		spots := view.Spots
-		if spots == nil { // nothing is held there any more
-			spots, _ = plan.place(view, w.spots[:0]) // without spots the score is zero
+	w.scores = w.scores[:0]
+	for i := range names {
+		view := w.views.At(i)
+		places := view.Held
+		if places == nil { // nothing is held there any more
+			places, _ = plan.place(&view, w.places[:0]) // without places the score is zero
 		}
-		scores[i] = extenderv1.HostPriority{Host: view.Name, Score: allocator.Score(view.Node, spots, s.o.Prefer)}
+		w.scores = append(w.scores, extenderv1.HostPriority{Host: view.Name, Score: plan.whole.Score(view.Groups, view.Free, places)})
 	}
-	return &scores, nil
+	return &w.scores, nil
 }

@@ -9,6 +9,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -125,8 +126,8 @@ func engine() *gin.Engine {
 func (s *Scheduler) Handler(ctx context.Context, registry *prometheus.Registry) http.Handler {
 	e := engine()
 	verbs := e.Group("/", s.standby())
-	verbs.POST("/scheduler/predicates", verb(ctx, s, "filter", s.Filter, encodeFilter))
-	verbs.POST("/scheduler/priorities", verb(ctx, s, "prioritize", s.Prioritize, encodeScores))
+	verbs.POST("/scheduler/predicates", verb(ctx, s, "filter", s.filter, encodeFilter))
+	verbs.POST("/scheduler/priorities", verb(ctx, s, "prioritize", s.prioritize, encodeScores))
 	verbs.GET(ExplainPath+"/:namespace/:name", s.explain)
 	e.GET("/version", func(c *gin.Context) { c.String(http.StatusOK, s.o.Version) })
 	e.GET("/healthz", func(c *gin.Context) { c.String(http.StatusOK, "ok") })
@@ -145,19 +146,23 @@ func (s *Scheduler) Handler(ctx context.Context, registry *prometheus.Registry) 
 // result's Error and drops the body of a failed request, so encode gets the error too.
 func verb[Out any](
 	ctx context.Context, s *Scheduler, name string,
-	decide func(context.Context, *extenderv1.ExtenderArgs) (*Out, error), encode func(*Out, error) (int, []byte),
+	decide func(context.Context, *extenderv1.ExtenderArgs, *space) (*Out, error), encode func([]byte, *Out, error) (int, []byte),
 ) gin.HandlerFunc {
 	logger := klog.FromContext(ctx).WithValues("verb", name)
 	return func(c *gin.Context) {
 		begun := time.Now()
 		var args extenderv1.ExtenderArgs
 		body := http.MaxBytesReader(c.Writer, c.Request.Body, maxRequest)
-		if err := decodeArgs(body, c.Request.ContentLength, &args); err != nil {
+		w := s.borrow()
+		defer s.giveBack(w)
+		if err := decodeArgs(body, &args, w); err != nil {
 			c.String(http.StatusBadRequest, "decoding the request: %v", err)
 			return
 		}
-		out, err := decide(klog.NewContext(c.Request.Context(), logger), &args)
-		status, answer := encode(out, err)
+		out, err := decide(klog.NewContext(c.Request.Context(), logger), &args, w)
+		status, answer := encode(w.answer[:0], out, err)
+		w.answer = answer
+		c.Header("Content-Length", strconv.Itoa(len(answer))) // else it goes out in small chunks
 		c.Data(status, "application/json", answer)
 		took := time.Since(begun)
 		s.meter.observe(name, outcome(err), took)

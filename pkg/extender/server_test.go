@@ -105,7 +105,7 @@ func TestWhatIsWrittenIsReadByTheScheduler(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			status, written := encodeFilter(result, nil)
+			status, written := encodeFilter(nil, result, nil)
 			var got extenderv1.ExtenderFilterResult
 			if err := json.Unmarshal(written, &got); err != nil || status != http.StatusOK {
 				t.Fatalf("%d %s: %v", status, written, err)
@@ -131,11 +131,11 @@ func TestWhatIsWrittenIsReadByTheScheduler(t *testing.T) {
 }
 
 func TestAnErrorIsShownToTheUserOfTheScheduler(t *testing.T) {
-	status, answer := encodeFilter(nil, errors.New("because"))
+	status, answer := encodeFilter(nil, nil, errors.New("because"))
 	if status != http.StatusOK || !strings.Contains(string(answer), `"Error":"because"`) {
 		t.Errorf("answered %d %s", status, answer)
 	}
-	if status, _ := encodeScores(nil, errors.New("because")); status != http.StatusInternalServerError {
+	if status, _ := encodeScores(nil, nil, errors.New("because")); status != http.StatusInternalServerError {
 		t.Errorf("answered %d", status)
 	}
 }

@@ -149,8 +149,9 @@ func (s *Scheduler) whyNot(pod *corev1.Pod) (count map[string]int, room bool, er
 	s.ledger.SeeWithoutHolds(names, &w.views)
 	plan := s.plan(claims)
 	count = map[string]int{}
-	for i := range w.views.Nodes {
-		if _, err := plan.place(&w.views.Nodes[i], w.spots[:0]); err != nil {
+	for i := range names {
+		view := w.views.At(i)
+		if _, err := plan.place(&view, w.places[:0]); err != nil {
 			count[err.Error()]++
 		} else {
 			room = true

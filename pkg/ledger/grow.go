@@ -111,8 +111,8 @@ func (l *Ledger) resize(n *node, name string, size capacity.Bytes) {
 
 // lacks reports whether more is counted in the volume's group than it has.
 func (l *Ledger) lacks(n *node, name string) bool {
-	g := n.byID(n.volumes[name].group())
-	return g != nil && g.raw() < 0
+	at := n.index(n.volumes[name].group())
+	return at >= 0 && n.sums[at].raw() < 0
 }
 
 // review looks at all wishes on n after a report: what it leaves no room for is counted

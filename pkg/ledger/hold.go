@@ -30,27 +30,44 @@ func (ref heldAt) spots() []groupID {
 	return ref.groups[ref.at*size : (ref.at+1)*size]
 }
 
-// An Offer says that a pod may land on the node and where its volumes would go, in
-// the order of the pod's claims. The spot of a claim that is counted on the node
-// already is empty.
+// An Offer says that a pod may land on the node of a View and where its volumes would
+// go there, in the order of the pod's claims.
 type Offer struct {
-	Node  string
-	Spots []capacity.Spot
-
-	node *node // as it was seen, which saves looking for it
+	seen   *seen
+	places []capacity.Position
 }
 
-// offered returns the node of the offer if it has reported, or nil.
+// Node returns the name of the node; it is empty when nobody has reported on it.
+func (o *Offer) Node() string {
+	if o.seen.node == nil {
+		return ""
+	}
+	return o.seen.node.name
+}
+
+// offered returns the node of the offer if it has a report, or nil.
 func (l *Ledger) offered(o *Offer) *node {
-	n := o.node
-	if n == nil || n.dropped {
-		n = l.nodes[o.Node]
+	n := o.seen.node
+	if n != nil && n.dropped {
+		n = l.nodes[n.name]
 	}
 	if n == nil || !n.reported {
 		return nil
 	}
 	return n
 }
+
+// place returns where the claim at that position is to go, as n is now.
+func (o *Offer) place(n *node, claim int) capacity.Position {
+	at := o.places[claim]
+	if at >= 0 && n.shape != o.seen.shape {
+		return n.index(o.seen.shape.ids[at])
+	}
+	return at
+}
+
+// stands reports whether what was seen of n is what it has, or less.
+func (o *Offer) stands(n *node) bool { return o.seen.node == n && o.seen.stamp == n.stamp }
 
 // Hold keeps room for the claims of the pod on all nodes offered, until then, in
 // place of what the pod held before. It returns the positions of the offers that it
@@ -63,17 +80,12 @@ func (l *Ledger) Hold(pod string, claims []volume.Claim, offers []Offer, until t
 	if len(claims) == 0 {
 		return nil
 	}
-	h := &hold{
-		pod:    pod,
-		claims: claims,
-		nodes:  make([]*node, 0, len(offers)),
-		groups: make([]groupID, 0, len(offers)*len(claims)),
-		until:  until,
-	}
-	counted := l.countedAnywhere(claims)
+	h := l.empty(len(offers), len(claims))
+	h.pod, h.claims, h.until = pod, claims, until
+	its := l.priced(claims)
 	for i := range offers {
 		n := l.offered(&offers[i])
-		if n == nil || !h.enter(n, offers[i].Spots, counted) {
+		if n == nil || !h.enter(n, &offers[i], its) {
 			refused = append(refused, i)
 		}
 	}
@@ -89,6 +101,19 @@ func (l *Ledger) Hold(pod string, claims []volume.Claim, offers []Offer, until t
 	return refused
 }
 
+// empty returns a hold with room for so many nodes and claims. The last that has ended
+// is used again: those of thousands of nodes take a tenth of a megabyte for each pod.
+func (l *Ledger) empty(nodes, claims int) *hold {
+	h, size := l.spare, nodes*claims
+	if h == nil || cap(h.nodes) < nodes || cap(h.groups) < size || cap(h.groups) > 8*size {
+		return &hold{nodes: make([]*node, 0, nodes), groups: make([]groupID, 0, size)}
+	}
+	l.spare = nil
+	clear(h.nodes)
+	h.nodes, h.groups = h.nodes[:0], h.groups[:0]
+	return h
+}
+
 // countedAnywhere reports for each claim whether some node counts it. Mostly none
 // does, which saves looking on every node.
 func (l *Ledger) countedAnywhere(claims []volume.Claim) []bool {
@@ -99,75 +124,111 @@ func (l *Ledger) countedAnywhere(claims []volume.Claim) []bool {
 	return counted
 }
 
-// enter adds n to the hold, or returns false and changes nothing when the spots do
+// enter adds n to the hold, or returns false and changes nothing when the places do
 // not fit.
-func (h *hold) enter(n *node, spots []capacity.Spot, counted []bool) bool {
-	first, fits := len(h.groups), true
+func (h *hold) enter(n *node, offer *Offer, its *priced) bool {
+	first, stands := len(h.groups), offer.stands(n)
 	for i := range h.claims {
-		if counted[i] && n.counts(h.claims[i].Volume) {
+		claim := &h.claims[i]
+		if its.counted[i] && n.counts(claim.Volume) {
 			h.groups = append(h.groups, noGroup)
 			continue
 		}
-		g := n.byName(spots[i].Group)
-		if g == nil {
-			fits = false
-			break
+		at := offer.place(n, i)
+		if at < 0 {
+			h.undo(n, first)
+			return false
 		}
-		claim := &h.claims[i]
-		fits = fits && (claim.Layout != capacity.Striped || g.view.Fits(claim.Layout, claim.Size, g.raw()))
-		g.held += cost(claim, g)
-		fits = fits && g.raw() >= 0
-		h.groups = append(h.groups, g.id)
+		s := &n.sums[at]
+		if !stands && !fits(claim, &n.shape.groups[at], s.raw()) {
+			h.undo(n, first)
+			return false
+		}
+		s.held += its.cost(i, n, at)
+		h.groups = append(h.groups, s.id)
 	}
 	h.nodes = append(h.nodes, n)
 	n.holds = append(n.holds, heldAt{hold: h, at: len(h.nodes) - 1})
-	if !fits {
-		h.undo(n, first)
-		return false
-	}
-	n.settle()
+	n.stamp++
 	return true
 }
 
 // undo takes back an enter that did not fit.
 func (h *hold) undo(n *node, first int) {
 	for i, id := range h.groups[first:] {
-		if g := n.byID(id); g != nil {
-			g.held -= cost(&h.claims[i], g)
+		if at := n.index(id); at >= 0 {
+			n.sums[at].held -= cost(&h.claims[i], &n.shape.groups[at])
 		}
 	}
 	h.groups = h.groups[:first]
-	h.nodes = h.nodes[:len(h.nodes)-1]
-	n.holds = n.holds[:len(n.holds)-1]
 }
 
-func cost(claim *volume.Claim, g *group) capacity.Bytes {
+func cost(claim *volume.Claim, g *capacity.Group) capacity.Bytes {
 	if claim.TakesNothing() {
 		return 0
 	}
-	if claim.Layout != capacity.Striped {
-		return claim.Size.Extents(g.view.Extent)
-	}
-	return g.view.Cost(claim.Layout, claim.Size)
+	return g.Cost(claim.Layout, claim.Size)
 }
 
-// settle brings what decisions see up to date.
-func (n *node) settle() {
-	for i := range n.groups {
-		n.groups[i].settle()
-	}
+// fits reports whether the claim, which takes something or nothing, fits into what is
+// left of the group.
+func fits(claim *volume.Claim, g *capacity.Group, left capacity.Bytes) bool {
+	return claim.TakesNothing() || g.Fits(claim.Layout, claim.Size, left)
 }
 
-// weigh adds (sign 1) or takes off (-1) what the hold counts on n. Counted tells which
-// of its claims any node counts.
-func (ref heldAt) weigh(n *node, counted []bool, sign capacity.Bytes) {
+// priced are claims on their way through many nodes.
+type priced struct {
+	claims  []volume.Claim
+	counted []bool // of claims: whether some node counts it
+	// last is the extent size that known was computed for: thousands of groups have one.
+	last  []capacity.Bytes
+	known []capacity.Bytes // of claims: their costs
+}
+
+func (l *Ledger) priced(claims []volume.Claim) *priced {
+	sizes := make([]capacity.Bytes, 2*len(claims))
+	return &priced{claims, l.countedAnywhere(claims), sizes[:len(claims)], sizes[len(claims):]}
+}
+
+// cost returns what the claim at that position takes of the group of n at another.
+func (p *priced) cost(i int, n *node, at capacity.Position) capacity.Bytes {
+	if p.claims[i].Layout == capacity.Striped {
+		return cost(&p.claims[i], &n.shape.groups[at]) // it depends on the disks as well
+	}
+	if extent := n.sums[at].extent; p.last[i] != extent || extent == 0 {
+		p.last[i], p.known[i] = extent, cost(&p.claims[i], &n.shape.groups[at])
+	}
+	return p.known[i]
+}
+
+// weigh adds (sign 1) or takes off (-1) what the hold counts on n.
+func (ref heldAt) weigh(n *node, its *priced, sign capacity.Bytes) {
 	for i, id := range ref.spots() {
-		g := n.byID(id)
-		if g == nil || (counted[i] && n.counts(ref.claims[i].Volume)) {
-			continue
+		if at := ref.place(n, its.counted, i, id); at >= 0 {
+			n.sums[at].held += sign * its.cost(i, n, at)
 		}
-		g.held += sign * cost(&ref.claims[i], g)
 	}
+}
+
+// place returns where the hold counts the claim at that position on n, or Nowhere.
+func (ref heldAt) place(n *node, counted []bool, claim int, id groupID) capacity.Position {
+	if counted[claim] && n.counts(ref.claims[claim].Volume) {
+		return capacity.Nowhere
+	}
+	return n.index(id)
+}
+
+// giveBack adds what the hold counts on n to what is free there, and appends the places
+// of its claims to into.
+func (ref heldAt) giveBack(n *node, its *priced, free []capacity.Bytes, into []capacity.Position) []capacity.Position {
+	for i, id := range ref.spots() {
+		at := ref.place(n, its.counted, i, id)
+		if at >= 0 {
+			free[at] += its.cost(i, n, at)
+		}
+		into = append(into, at)
+	}
+	return into
 }
 
 // Release ends what the pod holds: it is gone, or will not land anywhere.
@@ -182,31 +243,36 @@ func (l *Ledger) release(h *hold) {
 	if h == nil {
 		return
 	}
-	counted := l.countedAnywhere(h.claims)
+	its := l.priced(h.claims)
 	for _, n := range h.nodes {
-		l.leave(h, n, counted)
+		l.leave(h, n, its)
 	}
 	delete(l.holds, h.pod)
+	if l.spare == nil || cap(l.spare.groups) < cap(h.groups) {
+		l.spare = h
+	}
 	l.ring()
 }
 
 // leave takes n out of the hold.
-func (l *Ledger) leave(h *hold, n *node, counted []bool) {
+func (l *Ledger) leave(h *hold, n *node, its *priced) {
 	for i, ref := range n.holds {
 		if ref.hold == h {
-			ref.weigh(n, counted, -1)
+			ref.weigh(n, its, -1)
 			n.holds[i] = n.holds[len(n.holds)-1]
 			n.holds[len(n.holds)-1] = heldAt{}
 			n.holds = n.holds[:len(n.holds)-1]
-			n.settle()
 			l.drop(n)
 			return
 		}
 	}
 }
 
-// on returns the hold as it is on n.
+// on returns the hold as it is on n; h may be nil.
 func (h *hold) on(n *node) (heldAt, bool) {
+	if h == nil {
+		return heldAt{}, false
+	}
 	for _, ref := range n.holds {
 		if ref.hold == h {
 			return ref, true
@@ -229,11 +295,11 @@ func (l *Ledger) Narrow(pod string, names []string) {
 		keep[l.nodes[name]] = true
 	}
 	narrowed := &hold{pod: pod, claims: h.claims, until: h.until}
-	counted := l.countedAnywhere(h.claims)
+	its := l.priced(h.claims)
 	for _, n := range h.nodes {
 		ref, _ := h.on(n)
 		spots := ref.spots()
-		l.leave(h, n, counted)
+		l.leave(h, n, its)
 		if !keep[n] {
 			continue
 		}
@@ -241,8 +307,8 @@ func (l *Ledger) Narrow(pod string, names []string) {
 		narrowed.groups = append(narrowed.groups, spots...)
 		moved := heldAt{hold: narrowed, at: len(narrowed.nodes) - 1}
 		n.holds = append(n.holds, moved)
-		moved.weigh(n, counted, 1)
-		n.settle()
+		moved.weigh(n, its, 1)
+		n.stamp++
 	}
 	delete(l.holds, pod)
 	if len(narrowed.nodes) > 0 {

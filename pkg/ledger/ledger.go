@@ -4,6 +4,7 @@
 package ledger
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -45,10 +46,12 @@ type Ledger struct {
 	deadlines map[string]time.Time      // when the promise of the volume ends by itself
 	lingers   map[string]bool           // whether the promise of the volume waits only to end
 	holds     map[string]*hold          // by the UID of the pod
+	spare     *hold                     // one that has ended, whose memory is used again; or nil
 	wishes    map[string]capacity.Bytes // how large a volume is asked to be; see Grow
 	grows     map[grower]growth         // what is counted of that
 	next      time.Time                 // no hold or promise ends by itself before
 	names     interned                  // of volume groups
+	shapes    map[string]*shape         // by key
 	changed   chan struct{}             // closed at the next change, when somebody asked
 }
 
@@ -64,6 +67,7 @@ func New() *Ledger {
 		holds:     map[string]*hold{},
 		wishes:    map[string]capacity.Bytes{},
 		grows:     map[grower]growth{},
+		shapes:    map[string]*shape{},
 		names:     interned{ids: map[string]groupID{}, names: []string{""}},
 	}
 }
@@ -161,103 +165,6 @@ func (l *Ledger) Where(name string) (Place, bool) {
 	return Place{Node: n.name, Group: l.names.names[e.group()], Exists: e.existing > 0, Reported: e.reported > 0}, true
 }
 
-// A View is a node as a decision should see it. What one pod holds is not taken off
-// it: the decision is about that pod.
-type View struct {
-	capacity.Node
-	Reported bool            // false when no agent has reported; nothing can be placed
-	Spots    []capacity.Spot // what the pod holds there, in the order of its Hold; or nil
-
-	node *node
-}
-
-// Offer says that the pod may land on the node, and where its volumes would go.
-func (v *View) Offer(spots []capacity.Spot) Offer {
-	return Offer{Node: v.Name, Spots: spots, node: v.node}
-}
-
-// Views is the working space of View and Held. The zero value is ready, and
-// using one again saves memory.
-type Views struct {
-	Nodes  []View
-	groups []capacity.Group
-	spots  []capacity.Spot
-}
-
-// See copies the nodes of these names, in their order, as the pod with that UID
-// should see them.
-func (l *Ledger) See(pod string, names []string, into *Views) {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	l.see(l.holds[pod], names, into)
-}
-
-// SeeWithoutHolds is See as it would be if no pod held anything: a decision that fits
-// only here must wait for others, not for room.
-func (l *Ledger) SeeWithoutHolds(names []string, into *Views) {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	l.see(nil, names, into)
-	for i := range into.Nodes {
-		n := l.nodes[into.Nodes[i].Name]
-		for g := range into.Nodes[i].Groups {
-			into.Nodes[i].Groups[g].Free = max(0, n.groups[g].raw()+n.groups[g].held)
-		}
-	}
-}
-
-func (l *Ledger) see(own *hold, names []string, into *Views) {
-	into.Nodes, into.groups, into.spots = into.Nodes[:0], into.groups[:0], into.spots[:0]
-	var counted []bool
-	if own != nil {
-		counted = l.countedAnywhere(own.claims)
-	}
-	for _, name := range names {
-		n, known := l.nodes[name]
-		if !known || !n.reported {
-			into.Nodes = append(into.Nodes, View{Node: capacity.Node{Name: name}})
-			continue
-		}
-		first := len(into.groups)
-		for i := range n.groups {
-			into.groups = append(into.groups, n.groups[i].view)
-		}
-		into.Nodes = append(into.Nodes, View{
-			Node:     capacity.Node{Name: n.name, Groups: into.groups[first:len(into.groups):len(into.groups)]},
-			Reported: true,
-			node:     n,
-		})
-		if own != nil {
-			own.giveBack(n, counted, into)
-		}
-	}
-}
-
-// giveBack puts what the hold has on n back into the last view, and lists its spots.
-func (h *hold) giveBack(n *node, counted []bool, into *Views) {
-	ref, held := h.on(n)
-	if !held {
-		return
-	}
-	view, first := &into.Nodes[len(into.Nodes)-1], len(into.spots)
-	for i := range n.groups { // below zero counts as well, until all is given back
-		view.Groups[i].Free = n.groups[i].raw()
-	}
-	for i, id := range ref.spots() {
-		spot, at := capacity.Spot{}, n.index(id)
-		if already := counted[i] && n.counts(h.claims[i].Volume); at >= 0 && !already {
-			g := &view.Groups[at]
-			spot = capacity.Spot{Group: g.Name, Size: cost(&h.claims[i], &n.groups[at]), Layout: h.claims[i].Layout}
-			g.Free += spot.Size
-		}
-		into.spots = append(into.spots, spot)
-	}
-	for i := range view.Groups {
-		view.Groups[i].Free = max(0, view.Groups[i].Free)
-	}
-	view.Spots = into.spots[first:len(into.spots):len(into.spots)]
-}
-
 // Changed returns a channel that is closed when something has changed since that
 // may have made room. Ask before deciding, wait after.
 func (l *Ledger) Changed() <-chan struct{} {
@@ -319,9 +226,9 @@ func (l *Ledger) Uses() []Use {
 		if !n.reported {
 			continue
 		}
-		use := Use{Node: capacity.Node{Name: n.name, Groups: make([]capacity.Group, len(n.groups))}}
-		for i := range n.groups {
-			use.Groups[i] = n.groups[i].view
+		use := Use{Node: capacity.Node{Name: n.name, Groups: slices.Clone(n.shape.groups)}}
+		for i := range use.Groups {
+			use.Groups[i].Free = max(0, n.sums[i].raw())
 		}
 		for _, e := range n.volumes {
 			if e.ours || e.existing > 0 || e.promised > 0 {

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"fmt"
+	"math"
 	"runtime"
 	"sync"
 	"testing"
@@ -33,10 +34,17 @@ func claim(name string, size capacity.Bytes) volume.Claim {
 	return volume.Claim{Volume: name, Name: "default/" + name, Size: size, Layout: capacity.Linear}
 }
 
-func offer(node string, sizes ...capacity.Bytes) Offer {
-	o := Offer{Node: node}
-	for _, size := range sizes {
-		o.Spots = append(o.Spots, capacity.Spot{Group: "pool", Size: size, Layout: capacity.Linear})
+// offer is one that nobody has seen to fit, for claims in these groups; "" is for a claim
+// that is counted already.
+func offer(l *Ledger, node string, groups ...string) Offer {
+	o := Offer{seen: &seen{node: l.nodes[node], shape: &shape{}, stamp: math.MaxUint64}}
+	for i, group := range groups {
+		at := capacity.Position(i)
+		if group == "" {
+			at = capacity.Nowhere
+		}
+		o.seen.shape.ids = append(o.seen.shape.ids, l.names.id(group))
+		o.places = append(o.places, at)
 	}
 	return o
 }
@@ -44,21 +52,29 @@ func offer(node string, sizes ...capacity.Bytes) Offer {
 // holds holds one claim of the size for the pod.
 func holds(l *Ledger, pod, name string, size capacity.Bytes, nodes ...string) (refused []int) {
 	var offers []Offer
+	l.mu.Lock()
 	for _, node := range nodes {
-		offers = append(offers, offer(node, size))
+		offers = append(offers, offer(l, node, "pool"))
 	}
+	l.mu.Unlock()
 	return l.Hold(pod, []volume.Claim{claim(name, size)}, offers, start.Add(soon))
+}
+
+// look is what the pod sees of one node.
+func look(l *Ledger, pod, node string) View {
+	var views Views
+	l.See(pod, []string{node}, &views)
+	return views.At(0)
 }
 
 // wantFree says what the pool on the node has free for a new pod.
 func wantFree(t *testing.T, l *Ledger, node string, want capacity.Bytes) {
 	t.Helper()
-	var views Views
-	l.See("a new pod", []string{node}, &views)
-	if !views.Nodes[0].Reported {
+	view := look(l, "a new pod", node)
+	if !view.Reported {
 		t.Fatalf("node %s has no report", node)
 	}
-	if got := views.Nodes[0].Groups[0].Free; got != want {
+	if got := view.Free[0]; got != want {
 		t.Errorf("node %s has %s free, want %s", node, got, want)
 	}
 }
@@ -99,15 +115,15 @@ func TestTheLifeOfAPromise(t *testing.T) {
 			l.Expire(start.Add(1000 * time.Hour))
 		}, 90 * gib},
 		"a late report does not free a promise": {func(l *Ledger) {
-			l.Promise("p", []volume.Claim{claim("v", 10*gib)}, offer("n1", 10*gib), start.Add(soon))
+			l.Promise("p", []volume.Claim{claim("v", 10*gib)}, offer(l, "n1", "pool"), start.Add(soon))
 			l.Report("n1", pool())
 		}, 90 * gib},
 		"a report of the volume does not count it twice": {func(l *Ledger) {
-			l.Promise("p", []volume.Claim{claim("v", 10*gib)}, offer("n1", 10*gib), start.Add(soon))
+			l.Promise("p", []volume.Claim{claim("v", 10*gib)}, offer(l, "n1", "pool"), start.Add(soon))
 			l.Report("n1", pool(lv("v", 10*gib)))
 		}, 90 * gib},
 		"nor does its PersistentVolume": {func(l *Ledger) {
-			l.Promise("p", []volume.Claim{claim("v", 10*gib)}, offer("n1", 10*gib), start.Add(soon))
+			l.Promise("p", []volume.Claim{claim("v", 10*gib)}, offer(l, "n1", "pool"), start.Add(soon))
 			l.Report("n1", pool(lv("v", 10*gib)))
 			l.Exists("v", "n1", capacity.Spot{Group: "pool", Size: 10 * gib})
 		}, 90 * gib},
@@ -143,12 +159,12 @@ func TestTheLifeOfAPromise(t *testing.T) {
 			l.Report("n1", report)
 		}, 0},
 		"a deleted claim that nobody saw made lingers": {func(l *Ledger) {
-			l.Promise("p", []volume.Claim{claim("v", 10*gib)}, offer("n1", 10*gib), time.Time{})
+			l.Promise("p", []volume.Claim{claim("v", 10*gib)}, offer(l, "n1", "pool"), time.Time{})
 			l.Linger("v", start.Add(soon))
 			l.Expire(start.Add(soon - 1))
 		}, 90 * gib},
 		"but not for ever": {func(l *Ledger) {
-			l.Promise("p", []volume.Claim{claim("v", 10*gib)}, offer("n1", 10*gib), time.Time{})
+			l.Promise("p", []volume.Claim{claim("v", 10*gib)}, offer(l, "n1", "pool"), time.Time{})
 			l.Linger("v", start.Add(soon))
 			l.Expire(start.Add(soon))
 		}, 100 * gib},
@@ -159,13 +175,13 @@ func TestTheLifeOfAPromise(t *testing.T) {
 			l.Gone("v", "n1", start.Add(soon))
 		}, 100 * gib},
 		"what lingers ends when a report has named it and the next does not": {func(l *Ledger) {
-			l.Promise("p", []volume.Claim{claim("v", 10*gib)}, offer("n1", 10*gib), time.Time{})
+			l.Promise("p", []volume.Claim{claim("v", 10*gib)}, offer(l, "n1", "pool"), time.Time{})
 			l.Linger("v", start.Add(soon))
 			l.Report("n1", pool(lv("v", 10*gib)))
 			l.Report("n1", pool())
 		}, 100 * gib},
 		"what is still claimed stays when its volume comes and goes": {func(l *Ledger) {
-			l.Promise("p", []volume.Claim{claim("v", 10*gib)}, offer("n1", 10*gib), time.Time{})
+			l.Promise("p", []volume.Claim{claim("v", 10*gib)}, offer(l, "n1", "pool"), time.Time{})
 			l.Report("n1", pool(lv("v", 10*gib)))
 			l.Report("n1", pool())
 		}, 90 * gib},
@@ -176,16 +192,16 @@ func TestTheLifeOfAPromise(t *testing.T) {
 			l.Expire(start.Add(time.Hour))
 		}, 90 * gib},
 		"a promise that moves is on one node": {func(l *Ledger) {
-			l.Promise("p", []volume.Claim{claim("v", 10*gib)}, offer("n1", 10*gib), time.Time{})
-			l.Promise("p", []volume.Claim{claim("v", 10*gib)}, offer("n2", 10*gib), time.Time{})
+			l.Promise("p", []volume.Claim{claim("v", 10*gib)}, offer(l, "n1", "pool"), time.Time{})
+			l.Promise("p", []volume.Claim{claim("v", 10*gib)}, offer(l, "n2", "pool"), time.Time{})
 		}, 100 * gib},
 		"a claim made anew has another volume": {func(l *Ledger) {
 			l.Report("n1", pool(lv("old", 10*gib)))
-			l.Promise("p", []volume.Claim{claim("new", 10*gib)}, offer("n1", 10*gib), time.Time{})
+			l.Promise("p", []volume.Claim{claim("new", 10*gib)}, offer(l, "n1", "pool"), time.Time{})
 		}, 80 * gib},
 		"a node that comes back finds its promises and volumes": {func(l *Ledger) {
 			l.Exists("v", "n1", capacity.Spot{Group: "pool", Size: 10 * gib})
-			l.Promise("p", []volume.Claim{claim("w", 10*gib)}, offer("n1", 10*gib), time.Time{})
+			l.Promise("p", []volume.Claim{claim("w", 10*gib)}, offer(l, "n1", "pool"), time.Time{})
 			l.Leave("n1")
 			l.Report("n1", pool(lv("v", 10*gib)))
 		}, 80 * gib},
@@ -227,11 +243,11 @@ func TestAPromiseIsRefusedWhereTheRoomHasGone(t *testing.T) {
 	l.Report("n1", pool())
 	holds(l, "first", "a", 60*gib, "n1")
 	holds(l, "second", "b", 30*gib, "n1")
-	if l.Promise("second", []volume.Claim{claim("b", 50*gib)}, offer("n1", 50*gib), time.Time{}) {
+	if l.Promise("second", []volume.Claim{claim("b", 50*gib)}, offer(l, "n1", "pool"), time.Time{}) {
 		t.Error("promised 50Gi where 40Gi were left")
 	}
 	wantFree(t, l, "n1", 10*gib) // and the hold stays
-	if !l.Promise("second", []volume.Claim{claim("b", 40*gib)}, offer("n1", 40*gib), time.Time{}) {
+	if !l.Promise("second", []volume.Claim{claim("b", 40*gib)}, offer(l, "n1", "pool"), time.Time{}) {
 		t.Error("what the pod itself holds was in its way")
 	}
 	wantFree(t, l, "n1", 0)
@@ -242,16 +258,16 @@ func TestAPodSeesItsOwnHoldAsRoom(t *testing.T) {
 	l.Report("n1", pool())
 	holds(l, "p", "v", 10*gib, "n1")
 	holds(l, "q", "w", 20*gib, "n1")
-	var views Views
-	l.See("p", []string{"n1"}, &views)
-	if got := views.Nodes[0].Groups[0].Free; got != 80*gib {
+	view := look(l, "p", "n1")
+	if got := view.Free[0]; got != 80*gib {
 		t.Errorf("p sees %s free, want 80Gi", got)
 	}
-	if got := views.Nodes[0].Spots; len(got) != 1 || got[0].Size != 10*gib || got[0].Group != "pool" {
-		t.Errorf("p sees its spots as %v", got)
+	if got := view.Held; len(got) != 1 || view.Groups[got[0]].Name != "pool" {
+		t.Errorf("p sees that it holds %v of %v", got, view.Groups)
 	}
+	var views Views
 	l.SeeWithoutHolds([]string{"n1", "n2"}, &views)
-	if got := views.Nodes[0].Groups[0].Free; got != 100*gib || views.Nodes[1].Reported {
+	if got := views.At(0).Free[0]; got != 100*gib || views.At(1).Reported {
 		t.Errorf("without holds there are %s free, want 100Gi", got)
 	}
 }
@@ -293,7 +309,7 @@ func TestThoseWhoWaitAreWokenWhenRoomMayHaveCome(t *testing.T) {
 			l := New()
 			l.Report("n1", pool())
 			l.Report("n2", pool())
-			l.Promise("q", []volume.Claim{claim("w", gib)}, offer("n1", gib), time.Time{})
+			l.Promise("q", []volume.Claim{claim("w", gib)}, offer(l, "n1", "pool"), time.Time{})
 			holds(l, "p", "v", 10*gib, "n1", "n2")
 			changed := l.Changed()
 			select {
@@ -315,7 +331,7 @@ func TestStatsAndUses(t *testing.T) {
 	l := New()
 	l.Report("n1", pool(lv("a", gib), lv("b", gib)))
 	l.Exists("unreported", "n2", capacity.Spot{Group: "pool", Size: gib})
-	l.Promise("q", []volume.Claim{claim("w", gib)}, offer("n1", gib), time.Time{})
+	l.Promise("q", []volume.Claim{claim("w", gib)}, offer(l, "n1", "pool"), time.Time{})
 	holds(l, "p", "v", gib, "n1")
 	if got, want := l.Stats(), (Stats{Nodes: 1, Holds: 1, Promises: 1}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)

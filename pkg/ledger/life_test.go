@@ -107,9 +107,10 @@ func (c *cluster) filter(p *simPod) {
 	c.l.See(p.name, simNodes, &views)
 	var offers []Offer
 	p.fits = nil
-	for _, view := range views.Nodes {
-		if spots, ok := c.place(view, p.claims); ok {
-			offers = append(offers, Offer{Node: view.Name, Spots: spots})
+	for i := range simNodes {
+		view := views.At(i)
+		if places, ok := c.place(view, p.claims); ok {
+			offers = append(offers, view.Offer(places))
 			p.fits = append(p.fits, view.Name)
 		}
 	}
@@ -118,25 +119,26 @@ func (c *cluster) filter(p *simPod) {
 	}
 }
 
-// place finds spots for the claims that are not counted on the node yet.
-func (c *cluster) place(view View, claims []volume.Claim) ([]capacity.Spot, bool) {
-	spots := make([]capacity.Spot, len(claims))
+// place finds places for the claims that are not counted on the node yet.
+func (c *cluster) place(view View, claims []volume.Claim) ([]capacity.Position, bool) {
+	places := make([]capacity.Position, len(claims))
 	var wanting []volume.Claim
 	var at []int
 	for i, claim := range claims {
+		places[i] = capacity.Nowhere
 		if place, counted := c.l.Where(claim.Volume); counted && place.Node == view.Name {
 			continue
 		}
 		wanting, at = append(wanting, claim), append(at, i)
 	}
-	found, err := allocator.Place(view.Node, wanting, allocator.Binpack)
+	found, err := allocator.NewPlanner(wanting, allocator.Binpack).Fit(view.Groups, view.Free, nil)
 	if err != nil {
 		return nil, false
 	}
-	for i, spot := range found {
-		spots[at[i]] = spot
+	for i, place := range found {
+		places[at[i]] = place
 	}
-	return spots, true
+	return places, true
 }
 
 // assume is what the extender does when it hears of a choice that nobody held, or when
@@ -149,13 +151,12 @@ func (c *cluster) assume(p *simPod, name string) bool {
 	if c.l.Confirm(name, p.node) {
 		return true
 	}
-	var views Views
-	c.l.See(p.name, []string{p.node}, &views)
-	spots, ok := c.place(views.Nodes[0], p.claims)
+	view := look(c.l, p.name, p.node)
+	places, ok := c.place(view, p.claims)
 	if !ok {
 		return false
 	}
-	return c.l.Promise(p.name, p.claims, Offer{Node: p.node, Spots: spots}, c.now.Add(5*time.Minute)) && c.l.Confirm(name, p.node)
+	return c.l.Promise(p.name, p.claims, view.Offer(places), c.now.Add(5*time.Minute)) && c.l.Confirm(name, p.node)
 }
 
 // bind is the scheduler's choice, which the extender hears of claim by claim.
@@ -344,10 +345,11 @@ func TestWhatIsPromisedFits(t *testing.T) {
 		c.l.Expire(c.now.Add(time.Hour))
 		var views Views
 		c.l.See("", simNodes, &views)
-		for _, view := range views.Nodes {
-			for _, g := range view.Groups {
-				if g.Free != diskSize {
-					t.Errorf("in the end group %s of %s has %s free of %d", g.Name, view.Name, g.Free, diskSize)
+		for i := range simNodes {
+			view := views.At(i)
+			for g, free := range view.Free {
+				if free != diskSize {
+					t.Errorf("in the end group %s of %s has %s free of %d", view.Groups[g].Name, view.Name, free, diskSize)
 				}
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"github.com/open-local/open-local/pkg/allocator"
 	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/volume"
 )
@@ -255,32 +256,37 @@ func (m *model) leave(node string) {
 	m.reports[node] = nil
 }
 
+type modelOffer struct {
+	node   string
+	groups []string // of the claims
+}
+
 // hold returns the refused offers.
-func (m *model) hold(pod string, claims []volume.Claim, offers []Offer, until time.Time) (refused []int) {
+func (m *model) hold(pod string, claims []volume.Claim, offers []modelOffer, until time.Time) (refused []int) {
 	delete(m.holds, pod)
 	h := modelHold{claims: claims, on: map[string][]string{}, until: until}
 	for i, offer := range offers {
-		free, groups, fits := m.free(offer.Node, pod), []string{}, m.reports[offer.Node] != nil
+		free, groups, fits := m.free(offer.node, pod), []string{}, m.reports[offer.node] != nil
 		for c, claim := range claims {
-			if _, ok := m.counted(offer.Node, claim.Volume); ok {
+			if _, ok := m.counted(offer.node, claim.Volume); ok {
 				groups = append(groups, "")
 				continue
 			}
-			group := offer.Spots[c].Group
+			group := offer.groups[c]
 			if _, there := free[group]; !there {
 				fits = false
 				break
 			}
 			before := free[group]
-			free[group] -= m.cost(offer.Node, group, claim)
-			fits = fits && free[group] >= 0 && m.lies(offer.Node, group, claim, before)
+			free[group] -= m.cost(offer.node, group, claim)
+			fits = fits && free[group] >= 0 && m.lies(offer.node, group, claim, before)
 			groups = append(groups, group)
 		}
 		if !fits {
 			refused = append(refused, i)
 			continue
 		}
-		h.on[offer.Node] = groups
+		h.on[offer.node] = groups
 	}
 	if len(h.on) > 0 {
 		m.holds[pod] = h
@@ -400,22 +406,53 @@ func drawClaims(t *rapid.T) []volume.Claim {
 	return claims
 }
 
-func drawSpots(t *rapid.T, claims []volume.Claim) []capacity.Spot {
-	spots := make([]capacity.Spot, len(claims))
-	for i, claim := range claims {
-		spots[i] = capacity.Spot{
-			Group: rapid.SampledFrom(groupNames).Draw(t, "spot"),
-			Size:  claim.Size.Extents(extentSize), Layout: capacity.Linear,
+// drawOffer draws a place for every claim; whether they fit there is another matter.
+func drawOffer(t *rapid.T, l *Ledger, node string, claims []volume.Claim) (Offer, modelOffer) {
+	m := modelOffer{node: node}
+	for range claims {
+		m.groups = append(m.groups, rapid.SampledFrom(groupNames).Draw(t, "spot"))
+	}
+	return offer(l, node, m.groups...), m
+}
+
+// A sight is what some pod saw of the nodes a while ago, and where it fitted then.
+type sight struct {
+	views  Views
+	claims []volume.Claim
+	offers []Offer
+	model  []modelOffer
+}
+
+// see looks at all nodes and finds places for claims that are counted nowhere.
+func see(l *Ledger, m *model, pod string, claims []volume.Claim) *sight {
+	s := &sight{}
+	for _, claim := range claims {
+		if !slices.ContainsFunc(nodeNames, func(on string) bool { _, counted := m.counted(on, claim.Volume); return counted }) {
+			s.claims = append(s.claims, claim)
 		}
 	}
-	return spots
+	l.See(pod, nodeNames, &s.views)
+	planner := allocator.NewPlanner(s.claims, allocator.Binpack)
+	for i, node := range nodeNames {
+		view := s.views.At(i)
+		places, err := planner.Fit(view.Groups, view.Free, nil)
+		if err != nil || !view.Reported || len(s.claims) == 0 {
+			continue
+		}
+		o := modelOffer{node: node}
+		for _, at := range places {
+			o.groups = append(o.groups, view.Groups[at].Name)
+		}
+		s.offers, s.model = append(s.offers, view.Offer(places)), append(s.model, o)
+	}
+	return s
 }
 
 // TestTheLedgerAgreesWithAnObviousOne does anything in any order, any number of times,
 // and asks after each step what every pod sees of every node.
 func TestTheLedgerAgreesWithAnObviousOne(t *testing.T) {
 	check := rapid.MakeCheck(func(t *rapid.T) {
-		l, m, now := New(), newModel(), start
+		l, m, now, sights := New(), newModel(), start, map[string]*sight{}
 		node := func() string { return rapid.SampledFrom(nodeNames).Draw(t, "node") }
 		pod := func() string { return rapid.SampledFrom(podNames).Draw(t, "pod") }
 		name := func() string { return rapid.SampledFrom(volumeNames).Draw(t, "name") }
@@ -448,15 +485,24 @@ func TestTheLedgerAgreesWithAnObviousOne(t *testing.T) {
 			"hold": func(t *rapid.T) {
 				who, claims, until := pod(), drawClaims(t), soon()
 				var offers []Offer
+				var alikes []modelOffer
 				for _, on := range nodeNames {
-					if rapid.Bool().Draw(t, "offered") {
-						offers = append(offers, Offer{Node: on, Spots: drawSpots(t, claims)})
+					if len(claims) > 0 && m.reports[on] != nil && rapid.Bool().Draw(t, "offered") {
+						o, alike := drawOffer(t, l, on, claims)
+						offers, alikes = append(offers, o), append(alikes, alike)
 					}
 				}
-				if len(claims) == 0 {
-					offers = nil
+				same("refused", l.Hold(who, claims, offers, until), m.hold(who, claims, alikes, until))
+			},
+			"look": func(t *rapid.T) {
+				who := pod()
+				sights[who] = see(l, m, who, drawClaims(t))
+			},
+			"hold what was seen": func(*rapid.T) {
+				who, until := pod(), soon()
+				if s := sights[who]; s != nil {
+					same("refused", l.Hold(who, s.claims, s.offers, until), m.hold(who, s.claims, s.model, until))
 				}
-				same("refused", l.Hold(who, claims, offers, until), m.hold(who, claims, offers, until))
 			},
 			"release": func(*rapid.T) { who := pod(); l.Release(who); delete(m.holds, who) },
 			"narrow": func(*rapid.T) {
@@ -475,10 +521,10 @@ func TestTheLedgerAgreesWithAnObviousOne(t *testing.T) {
 			},
 			"promise": func(t *rapid.T) {
 				who, on, claims, until := pod(), node(), drawClaims(t), soon()
-				offer := Offer{Node: on, Spots: drawSpots(t, claims)}
+				o, offer := drawOffer(t, l, on, claims)
 				before := m.holds[who]
-				promised := l.Promise(who, claims, offer, until)
-				refused := len(m.hold(who, claims, []Offer{offer}, start)) > 0 || (len(claims) == 0 && m.reports[on] == nil)
+				promised := l.Promise(who, claims, o, until)
+				refused := len(m.hold(who, claims, []modelOffer{offer}, start)) > 0 || (len(claims) == 0 && m.reports[on] == nil)
 				same("promised", promised, !refused)
 				delete(m.holds, who)
 				if refused {
@@ -489,7 +535,7 @@ func TestTheLedgerAgreesWithAnObviousOne(t *testing.T) {
 				}
 				for i, claim := range claims {
 					if _, ok := m.counted(on, claim.Volume); !ok {
-						m.promise(claim.Volume, modelPromise{modelSpot{offer.Spots[i].Group, m.cost(on, offer.Spots[i].Group, claim)}, on, until, false})
+						m.promise(claim.Volume, modelPromise{modelSpot{offer.groups[i], m.cost(on, offer.groups[i], claim)}, on, until, false})
 					}
 				}
 			},
@@ -542,7 +588,7 @@ func TestTheLedgerAgreesWithAnObviousOne(t *testing.T) {
 				for _, who := range append(podNames, "nobody") {
 					l.See(who, nodeNames, &views)
 					for i, on := range nodeNames {
-						same(fmt.Sprintf("what %s sees of %s", who, on), freeOf(views.Nodes[i]), atLeastNothing(m.free(on, who)))
+						same(fmt.Sprintf("what %s sees of %s", who, on), freeOf(views.At(i)), atLeastNothing(m.free(on, who)))
 					}
 				}
 				for _, what := range volumeNames {
@@ -567,8 +613,8 @@ func freeOf(view View) map[string]capacity.Bytes {
 		return nil
 	}
 	free := map[string]capacity.Bytes{}
-	for _, g := range view.Groups {
-		free[g.Name] = g.Free
+	for i, g := range view.Groups {
+		free[g.Name] = view.Free[i]
 	}
 	return free
 }

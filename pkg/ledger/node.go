@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"github.com/open-local/open-local/pkg/capacity"
@@ -34,27 +35,38 @@ func (t *interned) id(name string) groupID {
 type node struct {
 	name     string
 	reported bool
-	dropped  bool             // it is no longer among the ledger's nodes
-	version  uint64           // of the report
-	groups   []group          // those managed, by name
-	volumes  map[string]entry // every volume counted here but for holds
+	dropped  bool   // it is no longer among the ledger's nodes
+	shape    *shape // without groups while there is no report
+	sums     []sum  // of the shape's groups
+	stamp    uint64 // another one whenever less is free or the shape is another
 	holds    []heldAt
+	volumes  map[string]entry // every volume counted here but for holds
+	version  uint64           // of the report
 }
 
-// A group is a managed volume group of a node.
-type group struct {
-	id    groupID
-	view  capacity.Group // Free is max(0, raw)
-	base  capacity.Bytes // what would be free but for the next two; whole extents
-	extra capacity.Bytes // of volumes, what the report does not name
-	held  capacity.Bytes // of holds
+// A shape is what a report says of the managed groups, ordered by name. What is free in
+// them is not in it, so most nodes of a cluster have one of few shapes. All but the
+// count is never changed: views share it, and nodes too.
+type shape struct {
+	groups []capacity.Group
+	ids    []groupID // of groups
+	key    string    // of all that
+	nodes  int       // that have it
+}
+
+// A sum is what one group has and what is taken of it. To look at thousands of nodes is
+// mostly to wait for memory, so what Hold needs of the group stands here again.
+type sum struct {
+	base   capacity.Bytes // what would be free but for the next two; whole extents
+	extra  capacity.Bytes // of volumes, what the report does not name
+	held   capacity.Bytes // of holds
+	extent capacity.Bytes // of the group
+	id     groupID        // of the group
 }
 
 // raw returns what is free. Below zero is what was promised and has since been
 // lost, because the group shrank or others took of it.
-func (g *group) raw() capacity.Bytes { return g.base - g.extra - g.held }
-
-func (g *group) settle() { g.view.Free = max(0, g.raw()) }
+func (s *sum) raw() capacity.Bytes { return s.base - s.extra - s.held }
 
 // An entry is what is known of one volume on one node. A size of zero means that
 // nobody says so.
@@ -93,7 +105,7 @@ func (e entry) excess(extent capacity.Bytes) capacity.Bytes {
 func (l *Ledger) node(name string) *node {
 	n, known := l.nodes[name]
 	if !known {
-		n = &node{name: name, volumes: map[string]entry{}}
+		n = &node{name: name, shape: &shape{nodes: 1}, volumes: map[string]entry{}}
 		l.nodes[name] = n
 	}
 	return n
@@ -104,15 +116,8 @@ func (l *Ledger) drop(n *node) {
 	if !n.reported && len(n.volumes) == 0 && len(n.holds) == 0 {
 		delete(l.nodes, n.name)
 		n.dropped = true
+		l.unshape(n)
 	}
-}
-
-// byID returns the group, or nil when n has no such managed group.
-func (n *node) byID(id groupID) *group {
-	if i := n.index(id); i >= 0 {
-		return &n.groups[i]
-	}
-	return nil
 }
 
 // counts reports whether the volume is counted on n other than by holds.
@@ -121,24 +126,14 @@ func (n *node) counts(name string) bool {
 	return counted
 }
 
-// byName returns the group, or nil when n has no such managed group.
-func (n *node) byName(name string) *group {
-	for i := range n.groups {
-		if n.groups[i].view.Name == name {
-			return &n.groups[i]
+// index returns the position of the group, or Nowhere when n has no such managed group.
+func (n *node) index(id groupID) capacity.Position {
+	for i := range n.sums {
+		if n.sums[i].id == id {
+			return capacity.Position(i)
 		}
 	}
-	return nil
-}
-
-// index returns the position of the group, or -1.
-func (n *node) index(id groupID) int {
-	for i := range n.groups {
-		if n.groups[i].id == id {
-			return i
-		}
-	}
-	return -1
+	return capacity.Nowhere
 }
 
 // set changes what is known of a volume on n. The caller recounts n.
@@ -192,14 +187,10 @@ func (l *Ledger) replace(n *node, groups []Group) {
 		e.reported, e.ours = 0, false
 		n.volumes[name] = e
 	}
-	n.groups = make([]group, 0, len(groups))
 	for i := range groups {
 		l.list(n, &groups[i])
-		if groups[i].Managed {
-			n.groups = append(n.groups, l.group(&groups[i]))
-		}
 	}
-	slices.SortFunc(n.groups, func(a, b group) int { return cmp.Compare(a.view.Name, b.view.Name) })
+	l.reshape(n, l.shapeOf(groups))
 	for name, e := range n.volumes {
 		switch {
 		case e.reported == 0:
@@ -230,10 +221,26 @@ func (l *Ledger) list(n *node, reported *Group) {
 	}
 }
 
-// group returns a reported group as decisions see it, before anything is taken off.
+// shapeOf returns the managed groups of a report.
+func (l *Ledger) shapeOf(groups []Group) *shape {
+	managed := make([]capacity.Group, 0, len(groups))
+	for i := range groups {
+		if groups[i].Managed {
+			managed = append(managed, l.group(&groups[i]))
+		}
+	}
+	slices.SortFunc(managed, func(a, b capacity.Group) int { return cmp.Compare(a.Name, b.Name) })
+	formed := &shape{groups: managed, ids: make([]groupID, len(managed))}
+	for i := range managed {
+		formed.ids[i] = l.names.id(managed[i].Name)
+	}
+	return formed
+}
+
+// group returns a reported group with what would be free if nothing were promised.
 // What is left of Allocatable may be more than what is left at all, when a volume of
 // somebody else has come in between.
-func (l *Ledger) group(reported *Group) group {
+func (l *Ledger) group(reported *Group) capacity.Group {
 	left := reported.Allocatable
 	for i := range reported.Volumes {
 		if reported.Volumes[i].Ours {
@@ -241,34 +248,65 @@ func (l *Ledger) group(reported *Group) group {
 		}
 	}
 	base := min(left, reported.Available).Floor(reported.Extent)
-	return group{
-		id: l.names.id(reported.Name),
-		view: capacity.Group{
-			Name:    l.names.names[l.names.id(reported.Name)],
-			Size:    reported.Allocatable,
-			Extent:  reported.Extent,
-			Media:   reported.Media,
-			Trouble: reported.Trouble,
-			Disks:   capacity.NewDisks(base, reported.Disks),
-		},
-		base: base,
+	return capacity.Group{
+		Name:    l.names.names[l.names.id(reported.Name)],
+		Size:    reported.Allocatable,
+		Free:    base,
+		Extent:  reported.Extent,
+		Media:   reported.Media,
+		Trouble: reported.Trouble,
+		Disks:   capacity.NewDisks(base, reported.Disks),
+	}
+}
+
+// reshape gives n the shape of a report. The caller recounts n.
+func (l *Ledger) reshape(n *node, to *shape) {
+	n.sums = make([]sum, len(to.groups))
+	for i := range to.groups {
+		g := &to.groups[i]
+		n.sums[i] = sum{base: g.Free, extent: g.Extent, id: to.ids[i]}
+		g.Free = 0 // it is in sums, and nowhere else
+	}
+	to.key = keyOf(to.groups)
+	if known := l.shapes[to.key]; known != nil {
+		to = known
+	} else {
+		l.shapes[to.key] = to
+	}
+	to.nodes++
+	l.unshape(n)
+	n.shape = to
+}
+
+// keyOf returns the same for groups that are alike, and for no others.
+func keyOf(groups []capacity.Group) string {
+	var key []byte
+	for i := range groups {
+		g := &groups[i]
+		key = fmt.Appendf(key, "%q %d %d %q %q %v\n", g.Name, g.Size, g.Extent, g.Media, g.Trouble, g.Disks)
+	}
+	return string(key)
+}
+
+// unshape takes n's shape from it; another one, or none, must follow.
+func (l *Ledger) unshape(n *node) {
+	if n.shape.nodes--; n.shape.nodes == 0 {
+		delete(l.shapes, n.shape.key)
 	}
 }
 
 // recount computes anew what is free on n. Only Hold and its undoing do without.
 func (l *Ledger) recount(n *node) {
-	for i := range n.groups {
-		n.groups[i].extra, n.groups[i].held = 0, 0
+	n.stamp++
+	for i := range n.sums {
+		n.sums[i].extra, n.sums[i].held = 0, 0
 	}
 	for _, e := range n.volumes {
-		if g := n.byID(e.group()); g != nil {
-			g.extra += e.excess(g.view.Extent)
+		if at := n.index(e.group()); at >= 0 {
+			n.sums[at].extra += e.excess(n.sums[at].extent)
 		}
 	}
 	for _, ref := range n.holds {
-		ref.weigh(n, l.countedAnywhere(ref.claims), 1)
-	}
-	for i := range n.groups {
-		n.groups[i].settle()
+		ref.weigh(n, l.priced(ref.claims), 1)
 	}
 }

@@ -52,8 +52,8 @@ func (l *Ledger) choose(h *hold, nodeName string, until time.Time) bool {
 			continue
 		}
 		spot := promised{id: id, size: h.claims[i].Size}
-		if g := n.byID(id); g != nil {
-			spot.size = cost(&h.claims[i], g)
+		if at := n.index(id); at >= 0 {
+			spot.size = cost(&h.claims[i], &n.shape.groups[at])
 		}
 		l.promise(l.node(nodeName), h.claims[i].Volume, spot, until)
 	}
@@ -101,7 +101,7 @@ func (l *Ledger) endPromise(name string) {
 	delete(l.lingers, name)
 }
 
-// Promise promises the claims' spots on the node, which the pod then no longer holds
+// Promise promises the claims' places on the node, which the pod then no longer holds
 // anywhere. It returns false, and changes nothing, when the node has changed since it
 // was seen and they do not all fit now. A claim that is counted there already keeps
 // the place it has.
@@ -109,53 +109,50 @@ func (l *Ledger) Promise(pod string, claims []volume.Claim, offer Offer, until t
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := l.offered(&offer)
-	if n == nil || !l.hasRoom(n, l.holds[pod], claims, offer.Spots) {
+	if n == nil {
+		return false
+	}
+	places, room := l.room(n, l.holds[pod], claims, &offer)
+	if !room {
 		return false
 	}
 	l.release(l.holds[pod])
-	for i := range claims {
-		if n.counts(claims[i].Volume) || claims[i].TakesNothing() {
-			continue
+	for i, at := range places {
+		if at >= 0 && !claims[i].TakesNothing() {
+			l.promise(n, claims[i].Volume, promised{id: n.shape.ids[at], size: cost(&claims[i], &n.shape.groups[at])}, until)
 		}
-		g := n.byName(offer.Spots[i].Group)
-		l.promise(n, claims[i].Volume, promised{id: g.id, size: cost(&claims[i], g)}, until)
 	}
 	l.recount(n)
 	return true
 }
 
-// hasRoom reports whether n has room for the spots of those claims that it does not
-// count yet, when what the hold has there is given back.
-func (l *Ledger) hasRoom(n *node, own *hold, claims []volume.Claim, spots []capacity.Spot) bool {
-	left := make([]capacity.Bytes, len(n.groups))
-	for i := range n.groups {
-		left[i] = n.groups[i].raw()
+// room returns where those claims go that n does not count yet, and false when it has
+// no room for them there even if what the hold has on n is given back.
+func (l *Ledger) room(n *node, own *hold, claims []volume.Claim, offer *Offer) ([]capacity.Position, bool) {
+	left := make([]capacity.Bytes, len(n.sums))
+	for i := range n.sums {
+		left[i] = n.sums[i].raw()
 	}
 	if ref, held := own.on(n); held {
-		for i, id := range ref.spots() {
-			if n.counts(own.claims[i].Volume) {
-				continue
-			}
-			if g := n.index(id); g >= 0 {
-				left[g] += cost(&own.claims[i], &n.groups[g])
-			}
-		}
+		ref.giveBack(n, l.priced(own.claims), left, nil)
 	}
+	places := make([]capacity.Position, len(claims))
 	for i := range claims {
-		if n.counts(claims[i].Volume) {
+		if places[i] = capacity.Nowhere; n.counts(claims[i].Volume) {
 			continue
 		}
-		g := n.byName(spots[i].Group)
-		if g == nil {
-			return false
+		at := offer.place(n, i)
+		if at < 0 {
+			return nil, false
 		}
-		at := n.index(g.id)
-		if !g.view.Fits(claims[i].Layout, claims[i].Size, left[at]) {
-			return false
+		g := &n.shape.groups[at]
+		if !fits(&claims[i], g, left[at]) {
+			return nil, false
 		}
 		left[at] -= cost(&claims[i], g)
+		places[i] = at
 	}
-	return true
+	return places, true
 }
 
 // Confirm makes the promise of the volume on the node last until it is forgotten: its

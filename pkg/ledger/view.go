@@ -1,0 +1,129 @@
+package ledger
+
+import "github.com/open-local/open-local/pkg/capacity"
+
+// A View is a node as a decision should see it. What one pod holds is not taken off
+// it: the decision is about that pod.
+type View struct {
+	Name     string
+	Reported bool             // false when no agent has reported; nothing can be placed
+	Groups   []capacity.Group // ordered by name; shared, and without what is free
+	Free     []capacity.Bytes // what is free in each of the groups
+	// Held is where the pod holds room there, in the order of the claims of its Hold;
+	// Nowhere for those that are counted already and those whose group is gone. It is nil
+	// when the pod holds nothing on the node.
+	Held []capacity.Position
+
+	seen *seen
+}
+
+// Offer says that the pod may land on the node, and where its volumes would go.
+func (v *View) Offer(places []capacity.Position) Offer { return Offer{seen: v.seen, places: places} }
+
+// Node copies what is seen.
+func (v *View) Node() capacity.Node {
+	node := capacity.Node{Name: v.Name, Groups: make([]capacity.Group, len(v.Groups))}
+	for i := range v.Groups {
+		node.Groups[i] = v.Groups[i]
+		node.Groups[i].Free = v.Free[i]
+	}
+	return node
+}
+
+// seen is what a node was when it was looked at. It is small, because thousands are
+// looked at for one pod.
+type seen struct {
+	node  *node // nil when it has not reported
+	shape *shape
+	stamp uint64
+	free  int32 // where its part of Views.free begins
+	held  int32 // where its part of Views.held begins, or below zero
+}
+
+// Views is the working space of See. The zero value is ready, and using one again saves
+// memory.
+type Views struct {
+	names  []string
+	seen   []seen
+	free   []capacity.Bytes
+	held   []capacity.Position
+	claims int // of the hold
+}
+
+// Len returns how many nodes were looked at.
+func (v *Views) Len() int { return len(v.seen) }
+
+// At returns the node that was looked at as the i-th.
+func (v *Views) At(i int) View {
+	s := &v.seen[i]
+	view := View{Name: v.names[i], seen: s}
+	if s.node == nil {
+		return view
+	}
+	end := int(s.free) + len(s.shape.groups)
+	view.Reported, view.Groups, view.Free = true, s.shape.groups, v.free[s.free:end:end]
+	if s.held >= 0 {
+		end := int(s.held) + v.claims
+		view.Held = v.held[s.held:end:end]
+	}
+	return view
+}
+
+// See looks at the nodes of these names, in their order, as the pod with that UID
+// should see them.
+func (l *Ledger) See(pod string, names []string, into *Views) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	l.see(l.holds[pod], names, into)
+	into.bound()
+}
+
+// SeeWithoutHolds is See as it would be if no pod held anything: a decision that fits
+// only here must wait for others, not for room.
+func (l *Ledger) SeeWithoutHolds(names []string, into *Views) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	l.see(nil, names, into)
+	for i := range into.seen {
+		s := &into.seen[i]
+		if s.node == nil {
+			continue
+		}
+		for g := range s.node.sums {
+			into.free[int(s.free)+g] += s.node.sums[g].held
+		}
+	}
+	into.bound()
+}
+
+// bound makes what is below zero nothing.
+func (v *Views) bound() {
+	for i := range v.free {
+		v.free[i] = max(0, v.free[i])
+	}
+}
+
+// see may find less than nothing free.
+func (l *Ledger) see(own *hold, names []string, into *Views) {
+	into.names, into.seen, into.free, into.held = names, into.seen[:0], into.free[:0], into.held[:0]
+	var its *priced
+	if own != nil {
+		its, into.claims = l.priced(own.claims), len(own.claims)
+	}
+	for _, name := range names {
+		n, known := l.nodes[name]
+		if !known || !n.reported {
+			into.seen = append(into.seen, seen{})
+			continue
+		}
+		s := seen{node: n, shape: n.shape, stamp: n.stamp, free: int32(len(into.free)), held: -1}
+		for i := range n.sums {
+			into.free = append(into.free, n.sums[i].raw())
+		}
+		if ref, held := own.on(n); held {
+			s.held = int32(len(into.held))
+			into.held = ref.giveBack(n, its, into.free[s.free:], into.held)
+		}
+		into.seen = append(into.seen, s)
+	}
+}
