@@ -47,3 +47,51 @@ func (m *Misfit) Error() string {
 	}
 	return "no managed volume group"
 }
+
+// explain says why the claim, at this point, has no group. It names the eligible
+// group with the most room.
+func (p *Planner) explain(claim int) *Misfit {
+	c := &p.claims[claim]
+	m := &Misfit{Asked: c.Group, Media: c.Media, Wants: c.Size, Final: true}
+	if len(p.claims) > 1 {
+		m.Claim = c.Name
+	}
+	nearest := -1
+	for group := range p.groups {
+		if !eligible(c, &p.groups[group]) {
+			continue
+		}
+		m.Final = m.Final && (p.groups[group].Trouble != "" || !p.holds(claim, group))
+		if nearest < 0 || p.nearer(claim, group, nearest) {
+			nearest = group
+		}
+	}
+	if nearest >= 0 {
+		g := &p.groups[nearest]
+		m.Group, m.Wants, m.Free, m.Size, m.Trouble = g.Name, p.costIn(claim, nearest), p.free[nearest], g.Size, g.Trouble
+		m.Stripes = m.Trouble == "" && m.Wants <= m.Free
+	}
+	return m
+}
+
+// nearer reports whether group a came nearer to holding the claim than b: a group
+// in good order before one in trouble, then one that is large enough before one that
+// never could, then the one with more room.
+func (p *Planner) nearer(claim, a, b int) bool {
+	if wellA, wellB := p.groups[a].Trouble == "", p.groups[b].Trouble == ""; wellA != wellB {
+		return wellA
+	}
+	if holdsA, holdsB := p.holds(claim, a), p.holds(claim, b); holdsA != holdsB {
+		return holdsA
+	}
+	if liesA, liesB := p.lies(claim, a), p.lies(claim, b); liesA != liesB {
+		return liesA
+	}
+	return p.free[a] > p.free[b]
+}
+
+// holds reports whether the group is large enough for the claim when empty.
+func (p *Planner) holds(claim, group int) bool {
+	g := &p.groups[group]
+	return p.costIn(claim, group) <= g.Size && (p.claims[claim].Layout != capacity.Striped || g.Disks.Count() > 1)
+}

@@ -9,12 +9,6 @@ import (
 	"github.com/open-local/open-local/pkg/volume"
 )
 
-// MaxSteps bounds the search for one node. Up to it the answer is exact: whenever
-// any way to place the claims exists, one is found. It is never reached with up to
-// 6 claims on 4 groups or 12 claims on 2. Beyond it a pod may be refused by a node
-// that could have held it; it is never placed where it does not fit.
-const MaxSteps = 10_000
-
 // A Planner places one set of claims on one node after another. It keeps what
 // does not depend on the node, and its working space, so that thousands of nodes
 // cost no memory. It is not for use by several goroutines at once.
@@ -179,95 +173,6 @@ func (p *Planner) better(a, b rest) bool {
 	return a.left < b.left
 }
 
-// search tries every way to place the claims, the preferred ones first, within
-// MaxSteps.
-func (p *Planner) search() bool {
-	if len(p.claims) < 2 || len(p.groups) < 2 {
-		return false // greedy has seen all there is
-	}
-	var wants, free capacity.Bytes
-	for i := range p.claims {
-		wants += p.claims[i].Size
-	}
-	for group := range p.groups {
-		p.free[group] = p.had[group]
-		free += p.free[group]
-	}
-	if wants > free {
-		return false // no need to try them all
-	}
-	p.steps = 0
-	return p.searchFrom(0)
-}
-
-func (p *Planner) searchFrom(level int) bool {
-	if level == len(p.order) {
-		return true
-	}
-	claim := p.order[level]
-	for _, group := range p.candidates(level) {
-		if p.steps++; p.steps > MaxSteps {
-			return false
-		}
-		p.take(claim, group)
-		if p.searchFrom(level + 1) {
-			return true
-		}
-		p.free[group] += p.pricesOf(claim)[group]
-	}
-	return false
-}
-
-// candidates returns the groups worth trying for the claim at that level, the
-// preferred first. A claim just like the one before it goes into the same group or
-// a later one: the other way round was tried already.
-func (p *Planner) candidates(level int) []int {
-	claim, first := p.order[level], 0
-	if level > 0 {
-		if before := p.order[level-1]; alike(p.claims[claim], p.claims[before]) {
-			first = p.choice[before]
-		}
-	}
-	var found []int
-	for group := first; group < len(p.groups); group++ {
-		if p.fits(claim, group) {
-			found = append(found, group)
-		}
-	}
-	slices.SortStableFunc(found, func(a, b int) int {
-		left, than := p.rest(claim, a), p.rest(claim, b)
-		switch {
-		case p.better(left, than):
-			return -1
-		case p.better(than, left):
-			return 1
-		}
-		return 0
-	})
-	return found
-}
-
-// alike reports whether two claims can change places.
-func alike(a, b volume.Claim) bool {
-	return a.Size == b.Size && a.Group == b.Group && a.Media == b.Media && a.Layout == b.Layout
-}
-
-// fitsWhenEmpty reports whether the claims would fit if no volume of ours were on
-// the node.
-func (p *Planner) fitsWhenEmpty() bool {
-	p.empty, p.whole = append(p.empty[:0], p.groups...), p.whole[:0]
-	for i := range p.empty {
-		all := p.empty[i].Size.Floor(p.empty[i].Extent)
-		if p.anyStriped {
-			p.empty[i].Disks = p.empty[i].Disks.Emptied(all)
-		}
-		p.whole = append(p.whole, all)
-	}
-	p.groups, p.had = p.empty, p.whole
-	copy(p.free, p.had)
-	return p.greedy() < 0 || p.search()
-}
-
 // eligible reports whether the claim may lie in the group at all.
 func eligible(c *volume.Claim, g *capacity.Group) bool {
 	return (c.Group == "" || c.Group == g.Name) && (c.Media == "" || c.Media == g.Media)
@@ -338,52 +243,4 @@ func (p *Planner) priceIn(claim int, g *capacity.Group) {
 	if c.Layout != capacity.Striped {
 		p.extent[claim] = g.Extent
 	}
-}
-
-// explain says why the claim, at this point, has no group. It names the eligible
-// group with the most room.
-func (p *Planner) explain(claim int) *Misfit {
-	c := &p.claims[claim]
-	m := &Misfit{Asked: c.Group, Media: c.Media, Wants: c.Size, Final: true}
-	if len(p.claims) > 1 {
-		m.Claim = c.Name
-	}
-	nearest := -1
-	for group := range p.groups {
-		if !eligible(c, &p.groups[group]) {
-			continue
-		}
-		m.Final = m.Final && (p.groups[group].Trouble != "" || !p.holds(claim, group))
-		if nearest < 0 || p.nearer(claim, group, nearest) {
-			nearest = group
-		}
-	}
-	if nearest >= 0 {
-		g := &p.groups[nearest]
-		m.Group, m.Wants, m.Free, m.Size, m.Trouble = g.Name, p.costIn(claim, nearest), p.free[nearest], g.Size, g.Trouble
-		m.Stripes = m.Trouble == "" && m.Wants <= m.Free
-	}
-	return m
-}
-
-// nearer reports whether group a came nearer to holding the claim than b: a group
-// in good order before one in trouble, then one that is large enough before one that
-// never could, then the one with more room.
-func (p *Planner) nearer(claim, a, b int) bool {
-	if wellA, wellB := p.groups[a].Trouble == "", p.groups[b].Trouble == ""; wellA != wellB {
-		return wellA
-	}
-	if holdsA, holdsB := p.holds(claim, a), p.holds(claim, b); holdsA != holdsB {
-		return holdsA
-	}
-	if liesA, liesB := p.lies(claim, a), p.lies(claim, b); liesA != liesB {
-		return liesA
-	}
-	return p.free[a] > p.free[b]
-}
-
-// holds reports whether the group is large enough for the claim when empty.
-func (p *Planner) holds(claim, group int) bool {
-	g := &p.groups[group]
-	return p.costIn(claim, group) <= g.Size && (p.claims[claim].Layout != capacity.Striped || g.Disks.Count() > 1)
 }

@@ -37,6 +37,7 @@ func BenchmarkVerbs(b *testing.B) {
 				for _, verb := range []string{"predicates", "priorities"} {
 					b.Run(fmt.Sprintf("%s/nodes=%d/groups=%d/claims=%d", verb, nodes, groups, claims), func(b *testing.B) {
 						b.ReportAllocs()
+						newCaller(b, url+"/scheduler/predicates", body, nodes).call() // what is scored was held
 						c := newCaller(b, url+"/scheduler/"+verb, body, nodes)
 						for b.Loop() {
 							c.call()
@@ -104,18 +105,31 @@ func (c *caller) report() {
 	}
 }
 
-// benchCluster is a Scheduler whose caches were filled by hand. The pods "p" and "large"
-// are there with their claims; what is large fits nowhere.
+// benchCluster serves what filled returns.
 func benchCluster(b *testing.B, nodes, groups, claims int) (url string, p *corev1.Pod, names []string) {
 	b.Helper()
+	s, p, names := filled(b, nodes, groups, claims)
+	registry := metrics.NewRegistry("bench")
+	if err := s.Register(registry); err != nil {
+		b.Fatal(err)
+	}
+	server := httptest.NewServer(s.Handler(b.Context(), registry))
+	b.Cleanup(server.Close)
+	return server.URL, p, names
+}
+
+// filled is a Scheduler whose caches were filled by hand. The pods "p" and "large" are
+// there with their claims; what is large fits nowhere.
+func filled(t testing.TB, nodes, groups, claims int) (s *Scheduler, p *corev1.Pod, names []string) {
+	t.Helper()
 	w := &world{clock: clocktesting.NewFakeClock(metav1.Now().Time)}
 	s, err := New(options(w), corefake.NewClientset(), storagefake.NewSimpleClientset())
 	if err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
 	add := func(to string, obj any) {
 		if err := s.caches.informers[to].GetIndexer().Add(obj); err != nil {
-			b.Fatal(err)
+			t.Fatal(err)
 		}
 	}
 	add("classes", class("lvm"))
@@ -124,7 +138,8 @@ func benchCluster(b *testing.B, nodes, groups, claims int) (url string, p *corev
 		names = append(names, name)
 		var vgs []v1alpha1.VolumeGroup
 		for g := range groups {
-			vgs = append(vgs, vg(fmt.Sprint("open-local-pool-", g), 1000*gib, lv(fmt.Sprint("x", i, g), gib*capacity.Bytes(30+(i*7+g*13)%60))))
+			used := gib * capacity.Bytes(30+(i*7+g*13)%60) // no two nodes are alike for long
+			vgs = append(vgs, vg(fmt.Sprint("open-local-pool-", g), 1000*gib, lv(fmt.Sprint("x", i, g), used)))
 		}
 		report, _ := reportOf(nls(name, vgs...))
 		s.ledger.Report(name, report)
@@ -132,13 +147,7 @@ func benchCluster(b *testing.B, nodes, groups, claims int) (url string, p *corev
 	p = benchPod(add, "p", claims, 10)
 	benchPod(add, "large", claims, 2000)
 	s.ready.Store(true)
-	registry := metrics.NewRegistry("bench")
-	if err := s.Register(registry); err != nil {
-		b.Fatal(err)
-	}
-	server := httptest.NewServer(s.Handler(b.Context(), registry))
-	b.Cleanup(server.Close)
-	return server.URL, p, names
+	return s, p, names
 }
 
 // benchPod adds a pod with its claims, and returns it as large as pods are.

@@ -16,6 +16,8 @@ var requests = []string{
 	` { "NodeNames" : [ "n1" , "n2" ] , "Pod" : { } } ` + "\n",
 	`{"nodenames":[],"other":[{"a":"}"}]}`, `{"NodeNames":["\u00fc","n\"1"]}`, `{"NodeNames":["ü"]}`,
 	`{"Nodes":{"items":[{"metadata":{"name":"n1"}}]}}`,
+	`{"NodeNames":["node-00001.example.org","node-00002.example.\u006frg","node\x7f-00001"]}`, `{"NodeNames":["n1"],"NodeNames":null}`,
+	`{"NodeNames":["n1","n2"],"nodenames":["\u006e3"]}`, `{"NodeNames":["node-00001.example.org\"]}`,
 	``, `null`, `[]`, `{`, `{"Pod"}`, `{"Pod":}`, `{"Pod":{}`, `{"Pod":{},}`, `{"NodeNames":["n1",]}`, `{"NodeNames":["n1"]]}`,
 	`{"NodeNames":"n1"}`, `{"NodeNames":[1]}`, `{"Pod":{}} x`, `{"x":}`, `{"x":01}`, `{"x":nonsense}`, `{"Pod":{"metadata":{"name":"\`,
 	`{"NodeNames":["n1"`, `{"NodeNames":["n1`, `{,}`, `{"a":1 "b":2}`, `{"a":1,}`, `{"a":[}`, "{\"NodeNames\":[\"a\x01\"]}",
@@ -49,6 +51,21 @@ func ascii(text string) bool {
 func TestRequestsAreReadLikeEncodingJSONReadsThem(t *testing.T) {
 	for _, text := range requests {
 		sameAsStandard(t, text)
+	}
+}
+
+// TestPlainTextNeedsNoEscaping tries every byte at every place of short texts.
+func TestPlainTextNeedsNoEscaping(t *testing.T) {
+	for length := 1; length <= 17; length++ {
+		for at := range length {
+			for c := range 256 {
+				text := []byte("node-00001.example.org"[:length])
+				text[at] = byte(c)
+				if want := c >= ' ' && c < 0x7f && c != '"' && c != '\\'; plain(string(text)) != want {
+					t.Fatalf("%q is plain: %t, want %t", text, !want, want)
+				}
+			}
+		}
 	}
 }
 

@@ -42,7 +42,8 @@ func (s *Scheduler) prioritize(ctx context.Context, args *extenderv1.ExtenderArg
 		view := w.views.At(i)
 		places := view.Held
 		if places == nil { // nothing is held there any more
-			places, _ = plan.place(&view, w.places[:0]) // without places the score is zero
+			w.places, _ = plan.place(&view, w.places[:0]) // without places the score is zero
+			places = w.places
 		}
 		w.scores = append(w.scores, extenderv1.HostPriority{Host: view.Name, Score: plan.whole.Score(view.Groups, view.Free, places)})
 	}

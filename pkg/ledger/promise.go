@@ -117,8 +117,8 @@ func (l *Ledger) Promise(pod string, claims []volume.Claim, offer Offer, until t
 		return false
 	}
 	l.release(l.holds[pod])
-	for i, at := range places {
-		if at >= 0 && !claims[i].TakesNothing() {
+	for i := range claims {
+		if at := places[i]; at >= 0 && !claims[i].TakesNothing() {
 			l.promise(n, claims[i].Volume, promised{id: n.shape.ids[at], size: cost(&claims[i], &n.shape.groups[at])}, until)
 		}
 	}

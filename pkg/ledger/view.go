@@ -45,6 +45,7 @@ type seen struct {
 type Views struct {
 	names  []string
 	seen   []seen
+	before []seen // the last time; questions about one pod, or one after another, are alike
 	free   []capacity.Bytes
 	held   []capacity.Position
 	claims int // of the hold
@@ -96,6 +97,17 @@ func (l *Ledger) SeeWithoutHolds(names []string, into *Views) {
 	into.bound()
 }
 
+// guess returns the node of that name if it stood at the same place the last time: to
+// look for thousands of names takes longer than anything else that is done here.
+func (v *Views) guess(i int, name string) *node {
+	if i < len(v.before) {
+		if n := v.before[i].node; n != nil && !n.dropped && n.name == name {
+			return n
+		}
+	}
+	return nil
+}
+
 // bound makes what is below zero nothing.
 func (v *Views) bound() {
 	for i := range v.free {
@@ -105,14 +117,18 @@ func (v *Views) bound() {
 
 // see may find less than nothing free.
 func (l *Ledger) see(own *hold, names []string, into *Views) {
-	into.names, into.seen, into.free, into.held = names, into.seen[:0], into.free[:0], into.held[:0]
+	into.names, into.seen, into.before = names, into.before[:0], into.seen
+	into.free, into.held = into.free[:0], into.held[:0]
 	var its *priced
 	if own != nil {
 		its, into.claims = l.priced(own.claims), len(own.claims)
 	}
-	for _, name := range names {
-		n, known := l.nodes[name]
-		if !known || !n.reported {
+	for i, name := range names {
+		n := into.guess(i, name)
+		if n == nil {
+			n = l.nodes[name]
+		}
+		if n == nil || !n.reported {
 			into.seen = append(into.seen, seen{})
 			continue
 		}
