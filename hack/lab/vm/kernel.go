@@ -62,7 +62,15 @@ func (k Kernel) Start(adjust func(*exec.Cmd)) (*exec.Cmd, error) {
 	if adjust != nil {
 		adjust(cmd)
 	}
-	if err := cmd.Start(); err != nil {
+	processor, err := lend()
+	if err != nil {
+		return nil, fmt.Errorf("starting machine %s: %w", k.Name, err)
+	}
+	defer processor.close()
+	if processor.claim != nil {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, processor.claim) // its own until it ends
+	}
+	if err := processor.on(cmd.Start); err != nil {
 		return nil, fmt.Errorf("starting machine %s: %w", k.Name, err)
 	}
 	return cmd, nil
