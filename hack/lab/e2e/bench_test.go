@@ -48,8 +48,10 @@ func (s *suite) begin(t *testing.T) *bench {
 			s.tell(t, b.ns)
 		}
 		b.removeAll()
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
 		for _, undo := range slices.Backward(b.undo) {
-			undo(context.Background())
+			undo(ctx)
 		}
 		b.wantHoldings(before)
 	})

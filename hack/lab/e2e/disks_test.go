@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -41,7 +42,20 @@ func (b *bench) configure(node string, spec v1alpha1.StorageSpec) {
 		Selector:    &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelHostname: node}},
 		StorageSpec: spec,
 	}})
-	b.afterwards(func(ctx context.Context) { b.updateConfig(ctx, nil) })
+	b.afterwards(func(ctx context.Context) {
+		b.updateConfig(ctx, nil)
+		b.eventually(ctx, func(ctx context.Context) (string, error) {
+			nls, err := b.local.CsiV1alpha1().NodeLocalStorages().Get(ctx, node, metav1.GetOptions{})
+			if err != nil {
+				return "", err
+			}
+			// Until then the agent would do again what is undone next.
+			if diff := cmp.Diff(groups().ResourceToBeInited, nls.Spec.ResourceToBeInited); diff != "" {
+				return "node " + node + " does not have its old storage again: " + diff, nil
+			}
+			return "", nil
+		})
+	})
 }
 
 func (b *bench) updateConfig(ctx context.Context, nodes []v1alpha1.NodeConfig) {
@@ -60,11 +74,11 @@ func (b *bench) growPool(node string) {
 	b.Helper()
 	spec := groups()
 	spec.ResourceToBeInited.VGs[0].Devices = []string{firstDisk, spareDisk}
-	b.configure(node, spec)
 	b.afterwards(func(ctx context.Context) {
 		b.exec(ctx, node, "vgreduce", "open-local-pool-0", spareDisk)
 		b.exec(ctx, node, "pvremove", spareDisk)
 	})
+	b.configure(node, spec)
 }
 
 // unmanagedGroup makes a volume group that no listConfig selects.
