@@ -70,26 +70,37 @@ func (l Layout) arguments() ([]string, error) {
 // error says why: ErrVolumeNotFound, ErrGroupNotFound, ErrNotOurs, ErrProtected,
 // ErrHasSnapshots or ErrInUse.
 func (h *Host) RemoveVolume(ctx context.Context, group, name string, tags ...string) error {
-	if err := errors.Join(ValidPair(group, name), validTags(tags...)); err != nil {
-		return fmt.Errorf("removing volume \"%s/%s\": %w", group, name, err)
+	r := removal{group, name, tags, differs("lv_role", roleThickOrigin), h.whyKept}
+	if err := h.remove(ctx, r); err != nil {
+		return fmt.Errorf("removing volume %q: %w", group+"/"+name, err)
 	}
-	clauses := []string{
-		differs("lv_tags", ProtectedTag),
-		differs("vg_tags", ProtectedTag),
-		differs("lv_role", roleThickOrigin),
+	return nil
+}
+
+// A removal is of a volume that has all the tags and the role, and is not protected.
+type removal struct {
+	group, name string
+	tags        []string
+	role        string // the clause
+	whyKept     func(ctx context.Context, group, name string, tags []string) error
+}
+
+// remove lets LVM itself check the conditions, in the process that removes, under its
+// lock.
+func (h *Host) remove(ctx context.Context, r removal) error {
+	if err := errors.Join(ValidPair(r.group, r.name), validTags(r.tags...)); err != nil {
+		return err
 	}
-	for _, tag := range tags {
+	clauses := []string{differs("lv_tags", ProtectedTag), differs("vg_tags", ProtectedTag), r.role}
+	for _, tag := range r.tags {
 		clauses = append(clauses, equals("lv_tags", tag))
 	}
 	// --yes: an active volume is to be removed, too. One that is open never is.
-	out, err := h.change(ctx, "lvremove", "--yes", "--select", allOf(clauses...), "--", group+"/"+name)
+	out, err := h.change(ctx, "lvremove", "--yes", "--select", allOf(clauses...), "--", r.group+"/"+r.name)
 	if err == nil && !bytes.Contains(out, []byte("successfully removed")) {
-		err = h.whyKept(ctx, group, name, tags)
+		err = r.whyKept(ctx, r.group, r.name, r.tags)
 	}
-	if err != nil {
-		return fmt.Errorf("removing volume %s/%s: %w", group, name, err)
-	}
-	return nil
+	return err
 }
 
 // whyKept finds out why LVM, which had found the volume, did not select it.

@@ -1,7 +1,6 @@
 package lvm
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -77,23 +76,9 @@ func (h *Host) CreateSnapshot(ctx context.Context, c CreateSnapshot) error {
 // it nor its group is protected. LVM itself checks that, as for RemoveVolume, whose
 // errors it shares; a volume that is no snapshot is ErrNotOurs.
 func (h *Host) RemoveSnapshot(ctx context.Context, group, name string, tags ...string) error {
-	if err := errors.Join(ValidPair(group, name), validTags(tags...)); err != nil {
-		return fmt.Errorf("removing snapshot \"%s/%s\": %w", group, name, err)
-	}
-	clauses := []string{
-		differs("lv_tags", ProtectedTag),
-		differs("vg_tags", ProtectedTag),
-		equals("lv_role", roleThickSnapshot),
-	}
-	for _, tag := range tags {
-		clauses = append(clauses, equals("lv_tags", tag))
-	}
-	out, err := h.change(ctx, "lvremove", "--yes", "--select", allOf(clauses...), "--", group+"/"+name)
-	if err == nil && !bytes.Contains(out, []byte("successfully removed")) {
-		err = h.whySnapshotKept(ctx, group, name, tags)
-	}
-	if err != nil {
-		return fmt.Errorf("removing snapshot %s/%s: %w", group, name, err)
+	r := removal{group, name, tags, equals("lv_role", roleThickSnapshot), h.whySnapshotKept}
+	if err := h.remove(ctx, r); err != nil {
+		return fmt.Errorf("removing snapshot %q: %w", group+"/"+name, err)
 	}
 	return nil
 }
