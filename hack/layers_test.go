@@ -25,7 +25,7 @@ var layers = []struct {
 	packages []string
 }{
 	{"pure", []string{"capacity", "volume", "allocator", "ledger", "initplan"}},
-	{"hands", []string{"hostexec", "devfile", "devmapper", "blockcopy", "lvm", "blockdev", "mounts", "iolimit"}},
+	{"hands", []string{"hostexec", "devfile", "devmapper", "blockcopy", "lvm", "blockdev", "wipe", "mounts", "iolimit"}},
 	{"workflows", []string{"provision", "health"}},
 	{"edges", []string{"agent", "controller", "directory", "driver", "extender", "metrics", "nodeapi", "rpc", "sweep", "tlsfiles"}},
 }

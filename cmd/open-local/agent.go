@@ -18,6 +18,7 @@ import (
 	"github.com/open-local/open-local/pkg/hostexec"
 	"github.com/open-local/open-local/pkg/lvm"
 	"github.com/open-local/open-local/pkg/volume"
+	"github.com/open-local/open-local/pkg/wipe"
 )
 
 // agentOptions configures the agent.
@@ -74,7 +75,8 @@ func runAgent(ctx context.Context, o agentOptions, out io.Writer) error {
 		return err
 	}
 	runner := hostexec.Logged(hostexec.OnHost(o.HostRoot))
-	a, err := agent.New(o.Options, lvm.New(runner), blockdev.New(runner, o.HostRoot), l.storage, l.events, l.registry)
+	host := agent.Host{Groups: lvm.New(runner), Devices: blockdev.New(runner, o.HostRoot), Wiper: wipe.New(runner, o.HostRoot)}
+	a, err := agent.New(o.Options, host, l.storage, l.events, l.registry)
 	if err != nil {
 		return err
 	}

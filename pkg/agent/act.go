@@ -4,11 +4,18 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/klog/v2"
 
+	"github.com/open-local/open-local/apis/storage/v1alpha1"
+	"github.com/open-local/open-local/pkg/blockdev"
+	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/initplan"
+	"github.com/open-local/open-local/pkg/wipe"
 )
 
 // How long a step that failed is left alone: at first, and at most. A failed
@@ -24,33 +31,65 @@ type failure struct {
 	problem initplan.Problem
 }
 
-// act carries out the steps, but those that failed a short while ago. It returns
-// the steps that were done and a problem for each that was not.
-func (a *Agent) act(ctx context.Context, steps []initplan.Step) (done []initplan.Step, problems []initplan.Problem) {
-	failed := map[string]*failure{}
+// act carries out the steps, but those that failed a short while ago.
+func (a *Agent) act(ctx context.Context, nls *v1alpha1.NodeLocalStorage, steps []initplan.Step) {
+	a.tellPlan(ctx, nls, steps)
+	for _, step := range steps {
+		name := step.String()
+		f := a.failed[name]
+		if f != nil && f.waits(time.Now()) {
+			continue
+		}
+		klog.FromContext(ctx).Info("Changing node", "step", name)
+		err := a.carryOut(ctx, step)
+		if err == nil {
+			delete(a.failed, name)
+			a.events.Event(nls, corev1.EventTypeNormal, "NodeStorageChanged", cut("done: "+name, maxEvent))
+			continue
+		}
+		if f == nil {
+			f = &failure{backoff: backoff{shortest: stepBackoff, longest: stepBackoffMax}}
+		}
+		f.failed(time.Now())
+		area, object := about(step)
+		f.problem = initplan.Problem{Area: area, Reason: initplan.StepFailed, Object: object, Message: fmt.Sprintf("to %s failed: %v", name, err)}
+		a.failed[name] = f
+	}
+}
+
+// tellPlan says what is about to be done, before any of it is: in the log always, and
+// in an event unless it is only tried again.
+func (a *Agent) tellPlan(ctx context.Context, nls *v1alpha1.NodeLocalStorage, steps []initplan.Step) {
+	var plan, news []string
 	for _, step := range steps {
 		name := step.String()
 		f := a.failed[name]
 		if f == nil {
-			f = &failure{backoff: backoff{shortest: stepBackoff, longest: stepBackoffMax}}
+			news = append(news, name)
 		}
-		if !f.waits(time.Now()) {
-			klog.FromContext(ctx).Info("Changing node", "step", name)
-			err := a.carryOut(ctx, step)
-			if err == nil {
-				done = append(done, step)
-				continue
-			}
-			f.failed(time.Now())
-			f.problem = initplan.Problem{
-				Area: initplan.OfGroups, Reason: initplan.StepFailed, Object: groupOf(step), Message: fmt.Sprintf("to %s failed: %v", name, err),
-			}
+		if f == nil || !f.waits(time.Now()) {
+			plan = append(plan, name)
 		}
-		failed[name] = f
-		problems = append(problems, f.problem)
 	}
-	a.failed = failed // steps no longer planned are forgotten
-	return done, problems
+	klog.FromContext(ctx).Info("Planned changes of the node", "steps", plan)
+	if len(news) > 0 {
+		a.events.Event(nls, corev1.EventTypeNormal, "NodeStoragePlanned", cut("about to "+strings.Join(news, "; "), maxEvent))
+	}
+}
+
+// left forgets the failures of steps that are not planned any more, and returns a
+// problem for each that is.
+func (a *Agent) left(steps []initplan.Step) []initplan.Problem {
+	failed := map[string]*failure{}
+	var problems []initplan.Problem
+	for _, step := range steps {
+		if f := a.failed[step.String()]; f != nil {
+			failed[step.String()] = f
+			problems = append(problems, f.problem)
+		}
+	}
+	a.failed = failed
+	return problems
 }
 
 // toTry reports whether act will try any of steps.
@@ -64,19 +103,84 @@ func (a *Agent) toTry(steps []initplan.Step) bool {
 func (a *Agent) carryOut(ctx context.Context, step initplan.Step) error {
 	switch s := step.(type) {
 	case initplan.CreateGroup:
-		return a.groups.CreateGroup(ctx, s.Group, s.Devices)
+		if err := a.stillBlank(ctx, s.Devices); err != nil {
+			return err
+		}
+		return a.host.Groups.CreateGroup(ctx, s.Group, s.Devices)
 	case initplan.ExtendGroup:
-		return a.groups.ExtendGroup(ctx, s.Group, s.Devices)
+		if err := a.stillBlank(ctx, s.Devices); err != nil {
+			return err
+		}
+		return a.host.Groups.ExtendGroup(ctx, s.Group, s.Devices)
+	case initplan.GrowDevice:
+		return a.growDevice(ctx, s)
+	case initplan.WipeDevice:
+		return a.wipeDevice(ctx, s)
 	}
 	return fmt.Errorf("no way to %s", step)
 }
 
-func groupOf(step initplan.Step) string {
+// stillBlank looks at devices once more, right before they are written to.
+func (a *Agent) stillBlank(ctx context.Context, paths []string) error {
+	for _, path := range paths {
+		evidence, err := a.host.Devices.Inspect(ctx, path)
+		if err != nil {
+			return err
+		}
+		if objections := a.objections(blockdev.Finding{Evidence: evidence}); len(objections) > 0 {
+			return fmt.Errorf("device %s is not blank any more: it %s", path, objections[0].Message)
+		}
+	}
+	return nil
+}
+
+func (a *Agent) growDevice(ctx context.Context, s initplan.GrowDevice) error {
+	all, err := a.host.Devices.Devices(ctx)
+	if err != nil {
+		return err
+	}
+	if err := a.host.Groups.ResizePhysicalVolume(ctx, s.Device); err != nil {
+		return err
+	}
+	for _, d := range all {
+		if d.Path == s.Device {
+			a.filled[s.Device] = d.Size
+		}
+	}
+	return nil
+}
+
+// wipeDevice finds the device anew, by who it is, and has it wiped if that is still
+// what the spec agreed to.
+func (a *Agent) wipeDevice(ctx context.Context, s initplan.WipeDevice) error {
+	all, err := a.host.Devices.Devices(ctx)
+	if err != nil {
+		return err
+	}
+	all = slices.DeleteFunc(all, func(d blockdev.Device) bool { return d.ID != s.ID })
+	if len(all) != 1 {
+		return fmt.Errorf("finding device %s: there are %d of it now", s.ID, len(all))
+	}
+	d := all[0]
+	order := wipe.Order{Path: d.Path, Major: d.Major, Minor: d.Minor, Contents: s.Contents, Method: wipe.Discard}
+	if err := a.host.Wiper.Wipe(ctx, order, func(capacity.Bytes, capacity.Bytes) {}); err != nil {
+		return err
+	}
+	a.wiped = append(a.wiped, v1alpha1.WipedDevice{ID: s.ID, Contents: s.Contents, Device: d.Path, Time: metav1.Now().Rfc3339Copy()})
+	return nil
+}
+
+// about returns which part of the spec a step is for, and what it changes.
+func about(step initplan.Step) (area initplan.Area, object string) {
 	switch s := step.(type) {
 	case initplan.CreateGroup:
-		return s.Group
+		return initplan.OfGroups, s.Group
 	case initplan.ExtendGroup:
-		return s.Group
+		return initplan.OfGroups, s.Group
+	case initplan.GrowDevice:
+		return initplan.OfGroups, s.Group
+	case initplan.WipeDevice:
+		return initplan.OfDevices, s.ID
 	}
-	return ""
+	return initplan.OfSpec, ""
 }

@@ -22,6 +22,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/open-local/open-local/apis/storage/v1alpha1"
+	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/client/clientset/versioned"
 	informers "github.com/open-local/open-local/pkg/client/informers/externalversions/storage/v1alpha1"
 	"github.com/open-local/open-local/pkg/initplan"
@@ -79,8 +80,7 @@ const (
 // An Agent looks after the storage of one node.
 type Agent struct {
 	options Options
-	groups  groups
-	devices devices
+	host    Host
 	client  versioned.Interface
 	events  record.EventRecorder
 	metrics metrics
@@ -97,6 +97,9 @@ type Agent struct {
 	writeAgain backoff                    // of reports that could not be written
 	failed     map[string]*failure        // by step
 	announced  map[initplan.Problem]bool  // for which there was an event
+	wiped      []v1alpha1.WipedDevice     // since the process began, for this object
+	ids        map[string]string          // by path, of devices as they were last seen
+	filled     map[string]capacity.Bytes  // by device, its size when its physical volume was last made to fill it
 	written    *v1alpha1.NodeLocalStorage // as the last write left it
 	wroteOver  *v1alpha1.NodeLocalStorage // what the cache held then
 	wrote      time.Time                  // when that was
@@ -113,7 +116,7 @@ type view struct {
 }
 
 // New returns an Agent. Nothing happens before Run.
-func New(options Options, groups groups, devices devices, client versioned.Interface, events record.EventRecorder, registry prometheus.Registerer) (*Agent, error) {
+func New(options Options, host Host, client versioned.Interface, events record.EventRecorder, registry prometheus.Registerer) (*Agent, error) {
 	if err := options.Validate(); err != nil {
 		return nil, err
 	}
@@ -123,12 +126,15 @@ func New(options Options, groups groups, devices devices, client versioned.Inter
 	}
 	a := &Agent{
 		pattern: pattern,
-		options: options, groups: groups, devices: devices, client: client, events: events, metrics: newMetrics(registry),
+		options: options, host: host, client: client, events: events, metrics: newMetrics(registry),
 		onNode: make(chan struct{}, 1), wake: make(chan struct{}, 1),
 		waiting:    pace{quiet: quiet, most: most},
 		lookAgain:  backoff{shortest: time.Second, longest: time.Minute},
 		writeAgain: backoff{shortest: time.Second, longest: time.Minute},
+		failed:     map[string]*failure{},
 		announced:  map[initplan.Problem]bool{},
+		ids:        map[string]string{},
+		filled:     map[string]capacity.Bytes{},
 	}
 	a.object = informers.NewFilteredNodeLocalStorageInformer(client, 0, cache.Indexers{}, func(o *metav1.ListOptions) {
 		o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, options.Node).String()

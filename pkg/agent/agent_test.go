@@ -31,6 +31,7 @@ import (
 	"github.com/open-local/open-local/pkg/lvm"
 	"github.com/open-local/open-local/pkg/lvm/lvmtest"
 	"github.com/open-local/open-local/pkg/volume"
+	"github.com/open-local/open-local/pkg/wipe"
 )
 
 const (
@@ -59,6 +60,7 @@ type fakeDevices struct {
 	mu         sync.Mutex // guards the fields below
 	list       []blockdev.Device
 	signatures map[string]string // by path: what a program would recognise there
+	wipes      []wipe.Order
 	err        error
 }
 
@@ -90,9 +92,25 @@ func (f *fakeDevices) Survey(ctx context.Context, devices []blockdev.Device) (ma
 	found := map[string]blockdev.Finding{}
 	for _, d := range devices {
 		e, err := f.Inspect(ctx, d.Path)
-		found[d.KernelName] = blockdev.Finding{Evidence: e, Err: err}
+		finding := blockdev.Finding{Evidence: e, Err: err}
+		if len(e.Signatures) > 0 {
+			finding.Contents = "contents of " + e.Signatures[0].Type
+		}
+		found[d.KernelName] = finding
 	}
 	return found, nil
+}
+
+// Wipe makes a device blank that has what it is to have.
+func (f *fakeDevices) Wipe(_ context.Context, order wipe.Order, _ func(done, of capacity.Bytes)) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if order.Contents != "contents of "+f.signatures[order.Path] {
+		return wipe.ErrChanged
+	}
+	f.wipes = append(f.wipes, order)
+	delete(f.signatures, order.Path)
+	return nil
 }
 
 // newStation builds the node; the agent does not run yet.
@@ -144,7 +162,7 @@ func (s *station) startOver(block devices) {
 		return s.fake.Run(ctx, name, args...)
 	})
 	agent, err := New(Options{Node: "n1", Driver: volume.DefaultDriver, HostRoot: s.root, Interval: 5 * time.Minute, Heartbeat: 5 * time.Minute},
-		lvm.New(counted), block, s.client, s.events, prometheus.NewRegistry())
+		Host{Groups: lvm.New(counted), Devices: block, Wiper: s.block}, s.client, s.events, prometheus.NewRegistry())
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -315,7 +333,7 @@ func TestAGroupIsMadeAndReported(t *testing.T) {
 		s.wantCondition("SpecValid", "True Accepted")
 		s.wantCondition("GroupsReady", "True AsSpecified")
 		s.wantCondition("Looked", "True Seen")
-		s.wantEvents("Normal NodeStorageChanged")
+		s.wantEvents("Normal NodeStoragePlanned", "Normal NodeStorageChanged")
 		s.wantProcesses(3) // look, vgcreate, look
 		s.wantWrites(1)
 	})
@@ -337,7 +355,7 @@ func TestAnIdleNodeIsIdle(t *testing.T) {
 		if got := s.writes(); got < 11 || got > 12 {
 			t.Errorf("%d heartbeats in an hour", got)
 		}
-		s.wantEvents("Normal NodeStorageChanged")
+		s.wantEvents("Normal NodeStoragePlanned", "Normal NodeStorageChanged")
 	})
 }
 
@@ -413,13 +431,13 @@ func TestADeviceAddedToTheListExtendsTheGroup(t *testing.T) {
 		s := newStation(t, "/dev/vdc", "/dev/vdd")
 		s.apply(pool("/dev/vdc"))
 		s.start()
-		s.wantEvents("Normal NodeStorageChanged")
+		s.wantEvents("Normal NodeStoragePlanned", "Normal NodeStorageChanged")
 		s.apply(pool("/dev/vdc", "/dev/vdd"))
 		s.pass(time.Second)
 		if diff := cmp.Diff([]string{"/dev/vdc", "/dev/vdd"}, s.group("pool").PhysicalVolumes); diff != "" {
 			t.Errorf("devices (-want +got):\n%s", diff)
 		}
-		s.wantEvents("Normal NodeStorageChanged")
+		s.wantEvents("Normal NodeStoragePlanned", "Normal NodeStorageChanged")
 	})
 }
 
@@ -443,7 +461,7 @@ func TestADeviceWithDataIsLeftAloneAndToldOnce(t *testing.T) {
 		s.agent.Changed()
 		s.pass(time.Second)
 		s.wantCondition("GroupsReady", "True AsSpecified")
-		s.wantEvents("Normal NodeStorageChanged")
+		s.wantEvents("Normal NodeStoragePlanned", "Normal NodeStorageChanged")
 	})
 }
 
@@ -512,7 +530,7 @@ func TestAStepThatFailsIsNotRepeatedAtEveryEvent(t *testing.T) {
 		if got := tries.Load(); got < 3 || got > 7 {
 			t.Errorf("tried %d times in ten minutes", got)
 		}
-		s.wantEvents("Warning StepFailed")
+		s.wantEvents("Normal NodeStoragePlanned", "Warning StepFailed")
 
 		s.fake.Before = nil
 		s.agent.Changed()
@@ -714,7 +732,7 @@ func TestABadSpecIsACondition(t *testing.T) {
 		if update := status.FilteredStorageInfo.UpdateStatus; update.Status != v1alpha1.UpdateFailed || update.Reason == "" {
 			t.Errorf("update %+v", update)
 		}
-		s.wantEvents("Normal NodeStorageChanged", "Warning BadExpression", "Warning BadReservation", "Warning NotSupportedYet")
+		s.wantEvents("Normal NodeStoragePlanned", "Normal NodeStorageChanged", "Warning BadExpression", "Warning BadReservation", "Warning NotSupportedYet")
 	})
 }
 

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"strings"
 
@@ -10,9 +11,11 @@ import (
 
 	"github.com/open-local/open-local/apis/storage/v1alpha1"
 	"github.com/open-local/open-local/pkg/blockdev"
+	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/devfile"
 	"github.com/open-local/open-local/pkg/initplan"
 	"github.com/open-local/open-local/pkg/lvm"
+	"github.com/open-local/open-local/pkg/wipe"
 )
 
 // groups is the part of *lvm.Host that the agent needs.
@@ -20,6 +23,7 @@ type groups interface {
 	Report(ctx context.Context) (lvm.Report, error)
 	CreateGroup(ctx context.Context, name string, devices []string) error
 	ExtendGroup(ctx context.Context, name string, devices []string) error
+	ResizePhysicalVolume(ctx context.Context, device string) error
 }
 
 // devices is the part of *blockdev.Host that the agent needs.
@@ -29,16 +33,28 @@ type devices interface {
 	Inspect(ctx context.Context, path string) (blockdev.Evidence, error)
 }
 
+// wiper is the part of *wipe.Host that the agent needs.
+type wiper interface {
+	Wipe(ctx context.Context, order wipe.Order, progress func(done, of capacity.Bytes)) error
+}
+
+// A Host is what the agent knows the node by, and changes it with.
+type Host struct {
+	Groups  groups
+	Devices devices
+	Wiper   wiper
+}
+
 // look sees everything once: one LVM process, one to list the devices, and more
 // only for devices that the spec lists and that are in no group yet, and for idle ones
 // to which something was written since the last look.
 func (a *Agent) look(ctx context.Context, spec v1alpha1.StorageSpec) (sighting, error) {
 	a.metrics.looks.Inc()
-	report, err := a.groups.Report(ctx)
+	report, err := a.host.Groups.Report(ctx)
 	if err != nil {
 		return sighting{}, err
 	}
-	all, err := a.devices.Devices(ctx)
+	all, err := a.host.Devices.Devices(ctx)
 	if err != nil {
 		return sighting{}, err
 	}
@@ -50,6 +66,12 @@ func (a *Agent) look(ctx context.Context, spec v1alpha1.StorageSpec) (sighting, 
 	if seen.disks, err = a.survey(ctx, all, owners); err != nil {
 		return sighting{}, err
 	}
+	for _, d := range seen.disks {
+		if d.ID != "" {
+			a.ids[d.Path] = d.ID
+		}
+	}
+	seen.ids = maps.Clone(a.ids)
 	for _, path := range initplan.DevicesToInspect(spec) {
 		if seen.listed[path], err = a.inspect(ctx, path, owners); err != nil {
 			return sighting{}, err
@@ -101,7 +123,7 @@ func (a *Agent) inspect(ctx context.Context, path string, owners map[string]stri
 	if owner != "" {
 		return device, nil // in a group: what is on it is no news
 	}
-	evidence, err := a.devices.Inspect(ctx, path)
+	evidence, err := a.host.Devices.Inspect(ctx, path)
 	switch {
 	case ctx.Err() != nil:
 		return initplan.Device{}, fmt.Errorf("inspecting device %s: %w", path, context.Cause(ctx))
@@ -112,9 +134,7 @@ func (a *Agent) inspect(ctx context.Context, path string, owners map[string]stri
 		return initplan.Device{}, nil
 	}
 	device.Orphan = isMember
-	for _, o := range blockdev.Objections(evidence) {
-		device.Objections = append(device.Objections, initplan.Objection(o))
-	}
+	device.Objections = a.objections(blockdev.Finding{Evidence: evidence})
 	return device, nil
 }
 

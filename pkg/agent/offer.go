@@ -15,7 +15,6 @@ const (
 	notInspected    = "NotInspected"
 	inGroup         = "InVolumeGroup"
 	noIdentity      = "NoIdentity"
-	sameIdentity    = "SameIdentity"
 	listedForGroup  = "ListedForVolumeGroup"
 	listedForMount  = "ListedForMountPoint"
 	notSelected     = "NotSelected"
@@ -36,6 +35,10 @@ type disk struct {
 	refused initplan.Objection
 	// blank is false of what nobody looked at, too.
 	blank bool
+	// contents stands for what is on it, where it is not blank and not in use.
+	contents string
+	// keep says why it is not to be wiped, whoever asks.
+	keep []initplan.Objection
 }
 
 // survey finds out which of all block devices are worth reporting, and what keeps each
@@ -49,7 +52,7 @@ func (a *Agent) survey(ctx context.Context, all []blockdev.Device, owners map[st
 		}
 	}
 	slices.SortFunc(worth, byName(func(d blockdev.Device) string { return d.Path }))
-	found, err := a.devices.Survey(ctx, worth)
+	found, err := a.host.Devices.Survey(ctx, worth)
 	if err != nil {
 		return nil, err
 	}
@@ -59,6 +62,7 @@ func (a *Agent) survey(ctx context.Context, all []blockdev.Device, owners map[st
 			twins[d.ID] = append(twins[d.ID], d.Path)
 		}
 	}
+	within := groupsWithin(all, owners, a.identity)
 	disks := make([]disk, 0, len(worth))
 	for _, d := range worth {
 		owner, isMember := owners[a.identity(d.Path)]
@@ -67,12 +71,38 @@ func (a *Agent) survey(ctx context.Context, all []blockdev.Device, owners map[st
 			objections = slices.Insert(objections, countSevere(objections), memberOf(owner))
 		}
 		seen := disk{Device: d, blank: len(objections) == 0}
+		seen.keep = slices.DeleteFunc(slices.Clone(objections), removedByWiping)
+		for _, group := range within[d.KernelName] {
+			seen.keep = append(seen.keep, memberOf(group))
+		}
+		if len(seen.keep) == 0 {
+			seen.contents = found[d.KernelName].Contents
+		}
 		if objections = append(objections, withoutIdentity(d, twins[d.ID])...); len(objections) > 0 {
 			seen.refused = objections[0]
 		}
 		disks = append(disks, seen)
 	}
 	return disks, nil
+}
+
+// groupsWithin returns the groups of which a partition of each device, by kernel name,
+// is a physical volume.
+func groupsWithin(all []blockdev.Device, owners map[string]string, identity func(string) string) map[string][]string {
+	within := map[string][]string{}
+	for _, d := range all {
+		if group := owners[identity(d.Path)]; group != "" {
+			for _, parent := range d.Parents {
+				within[parent] = append(within[parent], group)
+			}
+		}
+	}
+	return within
+}
+
+// removedByWiping tells objections that wiping a device is meant to overcome.
+func removedByWiping(o initplan.Objection) bool {
+	return o.Reason == blockdev.HasSignature || o.Reason == blockdev.HasPartitions || o.Reason == initplan.OrphanPV
 }
 
 // worthReporting tells devices that could be storage of their own, disks and what is
@@ -82,8 +112,12 @@ func (a *Agent) worthReporting(d blockdev.Device) bool {
 	case "lvm", "rom", "ram":
 		return false
 	}
-	at := a.pattern.FindStringIndex(d.KernelName)
-	return at != nil && at[0] == 0 && at[1] == len(d.KernelName)
+	return a.matches(d.KernelName)
+}
+
+func (a *Agent) matches(kernelName string) bool {
+	at := a.pattern.FindStringIndex(kernelName)
+	return at != nil && at[0] == 0 && at[1] == len(kernelName)
 }
 
 // objections are those against the blankness of a device. A loop device that the
@@ -94,7 +128,7 @@ func (a *Agent) objections(found blockdev.Finding) []initplan.Objection {
 	}
 	var all []initplan.Objection
 	for _, o := range blockdev.Objections(found.Evidence) {
-		if o.Reason != blockdev.WrongType || found.Type != "loop" {
+		if o.Reason != blockdev.WrongType || found.Type != "loop" || !a.matches(found.KernelName) {
 			all = append(all, initplan.Objection(o))
 		}
 	}
@@ -127,7 +161,7 @@ func withoutIdentity(d blockdev.Device, sameID []string) []initplan.Objection {
 	}
 	for _, other := range sameID {
 		if other != d.Path {
-			return []initplan.Objection{{Reason: sameIdentity, Message: fmt.Sprintf("says that it is %s, and so does %s", d.ID, other)}}
+			return []initplan.Objection{{Reason: initplan.SameIdentity, Message: fmt.Sprintf("says that it is %s, and so does %s", d.ID, other)}}
 		}
 	}
 	return nil
@@ -156,7 +190,7 @@ func (s sighting) newNameless(last *view) bool {
 
 // sickly are the reasons for which a disk that was selected is a problem: it was to be
 // there, and it is not well or not fit.
-var sickly = []string{blockdev.IsFailing, blockdev.IsReadOnly, notInspected, noIdentity, sameIdentity}
+var sickly = []string{blockdev.IsFailing, blockdev.IsReadOnly, notInspected, noIdentity, initplan.SameIdentity}
 
 // ofDevices returns a problem for each selected disk that is not well.
 func (s sighting) ofDevices(selector initplan.Selector) []initplan.Problem {

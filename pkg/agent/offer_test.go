@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -37,6 +38,15 @@ func (f found) Survey(_ context.Context, devices []blockdev.Device) (map[string]
 	return all, nil
 }
 
+func defaultPattern(t *testing.T) *regexp.Regexp {
+	t.Helper()
+	compiled, err := compilePattern(DefaultPattern)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return compiled
+}
+
 func TestWhatKeepsADeviceFromBeingOffered(t *testing.T) {
 	evidence := func(edit func(*blockdev.Evidence)) blockdev.Finding {
 		e := blockdev.Evidence{Type: "disk", Size: 8 * mib}
@@ -51,17 +61,14 @@ func TestWhatKeepsADeviceFromBeingOffered(t *testing.T) {
 	}
 	multipath := device("dm-7", "mpath", "dm-uuid-mpath-1")
 	multipath.Path = "/dev/mapper/mpatha"
-	a := &Agent{options: Options{HostRoot: t.TempDir()}, devices: found{
+	a := &Agent{options: Options{HostRoot: t.TempDir()}, host: Host{Devices: found{
 		"/dev/vda": evidence(func(e *blockdev.Evidence) { e.IsRoot, e.Partitions = true, []string{"vda1"} }),
 		"/dev/vdc": lvmMember, "/dev/vdd": lvmMember,
 		"/dev/vde": evidence(func(e *blockdev.Evidence) { e.Failing, e.Holders = "offline", []string{"dm-0"} }),
 		"/dev/vdf": {Err: errors.New("no answer")},
 		"/dev/sdb": evidence(func(e *blockdev.Evidence) { e.Holders = []string{"dm-7"} }),
-	}}
-	var err error
-	if a.pattern, err = compilePattern(DefaultPattern); err != nil {
-		t.Fatal(err)
-	}
+	}}}
+	a.pattern = defaultPattern(t)
 	disks, err := a.survey(t.Context(), []blockdev.Device{
 		device("vda", "disk", "a"), device("nvme0n1", "disk", "n"), device("vdc", "disk", "c"), device("vdd", "disk", "d"), device("vde", "disk", "e"),
 		device("vdf", "disk", "f"), device("vdg", "disk", ""), device("sda", "disk", "same"), device("sdb", "disk", "same"), device("ubdb1", "part", "p"), multipath,
@@ -76,7 +83,7 @@ func TestWhatKeepsADeviceFromBeingOffered(t *testing.T) {
 	}
 	want := map[string]string{
 		"/dev/vda": blockdev.IsRoot, "/dev/nvme0n1": "", "/dev/vdc": inGroup, "/dev/vdd": initplan.OrphanPV, "/dev/vde": blockdev.IsFailing,
-		"/dev/vdf": notInspected, "/dev/vdg": noIdentity, "/dev/sda": sameIdentity, "/dev/sdb": blockdev.HasHolder, "/dev/ubdb1": "", "/dev/mapper/mpatha": "",
+		"/dev/vdf": notInspected, "/dev/vdg": noIdentity, "/dev/sda": initplan.SameIdentity, "/dev/sdb": blockdev.HasHolder, "/dev/ubdb1": "", "/dev/mapper/mpatha": "",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("first objections (-want +got):\n%s", diff)
@@ -110,9 +117,15 @@ func TestThePatternSaysWhichDevicesThereAre(t *testing.T) {
 }
 
 func TestALoopDeviceThatIsAskedForIsOffered(t *testing.T) {
-	e := blockdev.Evidence{Exists: true, IsBlock: true, Type: "loop", Size: mib}
-	if got := new(Agent).objections(blockdev.Finding{Evidence: e}); len(got) != 0 {
-		t.Errorf("objections %+v", got)
+	e := blockdev.Evidence{Exists: true, IsBlock: true, Type: "loop", Size: mib, KernelName: "loop0"}
+	for pattern, want := range map[string]int{"loop[0-9]+": 0, DefaultPattern: 1} {
+		compiled, err := compilePattern(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := (&Agent{pattern: compiled}).objections(blockdev.Finding{Evidence: e}); len(got) != want {
+			t.Errorf("under %s: objections %+v", pattern, got)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -55,8 +56,24 @@ func (a *Agent) status(nls *v1alpha1.NodeLocalStorage) v1alpha1.NodeLocalStorage
 		state.Reason, state.Message = lookFailed, cut(a.view.err.Error(), maxEvent)
 	}
 	status.Conditions = conditions(problems, nls.Generation, a.view.err)
+	status.Wiped = allWiped(nls.Status.Wiped, a.wiped)
 	status.Conditions = append(status.Conditions, snapshotCondition(lostSnapshots(a.view.seen.lvm, a.options.Driver), nls.Generation)...)
 	return status
+}
+
+// maxWiped is how much is remembered of what was wiped.
+const maxWiped = 100
+
+// allWiped adds what was wiped now to what was reported before.
+func allWiped(before, now []v1alpha1.WipedDevice) []v1alpha1.WipedDevice {
+	all := slices.Clone(before)
+	for _, w := range now {
+		same := func(old v1alpha1.WipedDevice) bool { return old.ID == w.ID && old.Contents == w.Contents }
+		if !slices.ContainsFunc(before, same) {
+			all = append(all, w)
+		}
+	}
+	return all[max(0, len(all)-maxWiped):]
 }
 
 // write replaces the whole status of the very object that was looked at.

@@ -23,6 +23,7 @@ import (
 	"github.com/open-local/open-local/pkg/hostexec"
 	"github.com/open-local/open-local/pkg/lvm"
 	"github.com/open-local/open-local/pkg/volume"
+	"github.com/open-local/open-local/pkg/wipe"
 )
 
 // TestTheKernelIsHeard makes the kernel speak of a disk and listens.
@@ -79,7 +80,7 @@ func newRealNode(t *testing.T, devices ...string) *realNode {
 		return host.Run(ctx, name, args...)
 	})
 	n.agent, err = New(Options{Node: "n1", Driver: volume.DefaultDriver, HostRoot: "/", Interval: time.Hour, Heartbeat: time.Hour},
-		lvm.New(counted), blockdev.New(counted, "/"), n.client, n.events, prometheus.NewRegistry())
+		Host{Groups: lvm.New(counted), Devices: blockdev.New(counted, "/"), Wiper: wipe.New(counted, "/")}, n.client, n.events, prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -227,65 +228,4 @@ func TestRealDisksBecomeAGroup(t *testing.T) {
 	if actions := n.client.Actions(); len(actions) != 0 {
 		t.Errorf("an idle agent did %v", actions)
 	}
-}
-
-// TestRealDisksAreOffered needs a SCSI disk in LAB_SCSI_DISKS. It overwrites the disk.
-func TestRealDisksAreOffered(t *testing.T) {
-	disk, _, _ := strings.Cut(os.Getenv("LAB_SCSI_DISKS"), ",")
-	if disk == "" {
-		t.Fatal("LAB_SCSI_DISKS names no disk; run this with hack/test.sh lvm")
-	}
-	speak := func() { // as udev has the kernel do when a program that wrote to a disk closes it
-		t.Helper()
-		if err := os.WriteFile(filepath.Join("/sys/class/block", filepath.Base(disk), "uevent"), []byte("change"), 0); err != nil {
-			t.Fatal(err)
-		}
-	}
-	n := newRealNode(t)
-	ours := n.client.CsiV1alpha1().NodeLocalStorages()
-	nls, err := ours.Get(t.Context(), "n1", metav1.GetOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	nls.Spec.ListConfig.Devices.Include = []string{"/dev/sd[a-z]+"}
-	if _, err := ours.Update(t.Context(), nls, metav1.UpdateOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	reason := func(s v1alpha1.NodeLocalStorageStatus) string {
-		for _, d := range s.NodeStorageInfo.DeviceInfos {
-			if d.Name == disk {
-				return d.ID + " " + d.Reason
-			}
-		}
-		return "not there"
-	}
-	wantReason := func(what, want string) {
-		t.Helper()
-		n.wantReport(what, func(s v1alpha1.NodeLocalStorageStatus) bool {
-			return strings.TrimSpace(reason(s)) == strings.TrimSpace("wwn-0x33333330000007d0 "+want) &&
-				slices.Contains(s.FilteredStorageInfo.Devices, disk) == (want == "")
-		})
-	}
-	wantReason("a blank disk is offered", "")
-	n.host("mkfs.ext4", "-q", disk)
-	speak()
-	wantReason("a disk with a file system is not", blockdev.HasSignature)
-	n.host("wipefs", "--all", disk)
-	n.host("blockdev", "--setro", disk)
-	speak()
-	wantReason("a read-only disk is not", blockdev.IsReadOnly)
-	n.wantReport("a read-only disk is a condition", func(s v1alpha1.NodeLocalStorageStatus) bool { return hasCondition(s, blockdev.IsReadOnly, disk) })
-	n.host("blockdev", "--setrw", disk)
-	n.host("parted", "--script", disk, "mklabel", "gpt", "mkpart", "a", "1MiB", "20MiB")
-	speak()
-	wantReason("a disk with partitions is not", blockdev.HasPartitions)
-	n.wantReport("a partition of it is", func(s v1alpha1.NodeLocalStorageStatus) bool {
-		return slices.ContainsFunc(s.NodeStorageInfo.DeviceInfos, func(d v1alpha1.DeviceInfo) bool {
-			return d.Name == disk+"1" && d.Reason == notSelected && strings.HasPrefix(d.ID, "wwn-0x33333330000007d0-partuuid-")
-		})
-	})
-	n.host("wipefs", "--all", "--force", disk)
-	n.host("blockdev", "--rereadpt", disk)
-	speak()
-	wantReason("a disk that is blank again is offered", "")
 }

@@ -13,25 +13,12 @@ type sighting struct {
 	lvm    lvm.Report
 	disks  []disk
 	mounts []fileSystem
+	// ids says who the devices are, or were when they were last seen, by path.
+	ids map[string]string
 	// listed holds what the device paths of the spec lead to.
 	listed map[string]initplan.Device
 	// listedFor says what the spec wants disks for, by kernel name.
 	listedFor map[string]initplan.Objection
-}
-
-// node returns what planning needs; identity tells one device from another.
-func (s sighting) node(known []string, identity func(path string) string) initplan.Node {
-	node := initplan.Node{Devices: s.listed, Known: known}
-	for _, g := range s.lvm.Groups {
-		group := initplan.Group{Name: g.Name, Partial: g.Partial, Exported: g.Exported}
-		for _, pv := range g.PhysicalVolumes {
-			if pv.Device != "" {
-				group.Devices = append(group.Devices, identity(pv.Device))
-			}
-		}
-		node.Groups = append(node.Groups, group)
-	}
-	return node
 }
 
 // groupNames returns the names of the groups, each once and in order.

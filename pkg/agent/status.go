@@ -28,6 +28,7 @@ func describe(seen sighting, nls *v1alpha1.NodeLocalStorage, driver string, miss
 	}
 	for _, g := range seen.lvm.Groups {
 		group := describeGroup(g, driver, reserved[g.Name])
+		group.MissingPhysicalVolumes = seen.missing(g, nls.Status.NodeStorageInfo)
 		if seen.ambiguous(g.Name) {
 			group.Condition, group.Allocatable = v1alpha1.StorageFault, 0
 		}
@@ -51,6 +52,7 @@ func describeDisk(d disk, unoffered initplan.Objection) v1alpha1.DeviceInfo {
 	info := v1alpha1.DeviceInfo{
 		Name: d.Path, MediaType: d.MediaType(), Total: int64(d.Size), ReadOnly: d.ReadOnly, Condition: v1alpha1.StorageReady,
 		ID: d.ID, WWN: d.WWN, Serial: d.Serial, Model: d.Model, Reason: unoffered.Reason, Message: cut(unoffered.Message, maxEvent),
+		Contents: d.contents,
 	}
 	if unoffered.Reason == blockdev.IsFailing || unoffered.Reason == notInspected {
 		info.Condition = v1alpha1.StorageFault

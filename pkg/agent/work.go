@@ -60,7 +60,8 @@ func (a *Agent) work(ctx context.Context) {
 	if nls == nil {
 		// Nobody asks for anything and there is no place to report. A new object
 		// is looked at afresh.
-		a.view, a.written, a.wroteOver, a.failed = nil, nil, nil, nil
+		a.view, a.written, a.wroteOver, a.wiped = nil, nil, nil, nil
+		clear(a.failed)
 		clear(a.announced)
 		a.waiting.take()
 		return
@@ -138,28 +139,25 @@ func (a *Agent) lookPlanAct(ctx context.Context, nls *v1alpha1.NodeLocalStorage)
 	a.view = next
 }
 
+// maxRounds bounds how often one sync acts: what one step leaves may be what another
+// needs, such as a disk that is blank after it was wiped.
+const maxRounds = 3
+
 // sync looks at the node, carries out what is to be done, and looks again if
-// anything was.
+// anything was, for as long as there is something to do.
 func (a *Agent) sync(ctx context.Context, nls *v1alpha1.NodeLocalStorage) (sighting, []initplan.Problem, error) {
-	known := groupNames(nls.Status)
-	seen, err := a.look(ctx, nls.Spec.StorageSpec)
-	if err != nil {
-		return sighting{}, nil, fmt.Errorf("looking at node %s: %w", nls.Name, err)
+	for round := 0; ; round++ {
+		seen, err := a.look(ctx, nls.Spec.StorageSpec)
+		if err != nil {
+			return sighting{}, nil, fmt.Errorf("looking at node %s: %w", nls.Name, err)
+		}
+		steps, problems := initplan.Make(nls.Spec.StorageSpec, a.node(seen, nls.Status))
+		failures := a.left(steps)
+		if round == maxRounds || !a.toTry(steps) {
+			return seen, append(problems, failures...), nil
+		}
+		a.act(ctx, nls, steps)
 	}
-	steps, problems := initplan.Make(nls.Spec.StorageSpec, seen.node(known, a.identity))
-	tried := a.toTry(steps)
-	done, failures := a.act(ctx, steps)
-	for _, step := range done {
-		a.events.Event(nls, corev1.EventTypeNormal, "NodeStorageChanged", "done: "+step.String())
-	}
-	if !tried {
-		return seen, append(problems, failures...), nil
-	}
-	if seen, err = a.look(ctx, nls.Spec.StorageSpec); err != nil {
-		return sighting{}, nil, fmt.Errorf("looking at node %s after changing it: %w", nls.Name, err)
-	}
-	_, problems = initplan.Make(nls.Spec.StorageSpec, seen.node(known, a.identity))
-	return seen, append(problems, failures...), nil
 }
 
 // Plan returns what the agent would do now, and does nothing.
@@ -173,7 +171,7 @@ func (a *Agent) Plan(ctx context.Context) ([]initplan.Step, []initplan.Problem, 
 		return nil, nil, fmt.Errorf("looking at node %s: %w", nls.Name, err)
 	}
 	_, ofSpec := describe(seen, nls, a.options.Driver, nil)
-	steps, problems := initplan.Make(nls.Spec.StorageSpec, seen.node(groupNames(nls.Status), a.identity))
+	steps, problems := initplan.Make(nls.Spec.StorageSpec, a.node(seen, nls.Status))
 	return steps, append(ofSpec, problems...), nil
 }
 
@@ -209,12 +207,4 @@ func lacksDevice(problems []initplan.Problem) bool {
 		}
 	}
 	return false
-}
-
-func groupNames(status v1alpha1.NodeLocalStorageStatus) []string {
-	var names []string
-	for _, g := range status.NodeStorageInfo.VolumeGroups {
-		names = append(names, g.Name)
-	}
-	return names
 }

@@ -98,8 +98,8 @@ func TestSignaturesAreRememberedWhileNothingIsWritten(t *testing.T) {
 	disk, part := filepath.Join(root, "sys/sdb"), filepath.Join(root, "sys/sdb/sdb1")
 	var m memory
 	seen := []Signature{{Type: "ext4"}}
-	m.remember(1, writes(disk), seen)
-	m.remember(2, writes(part), nil)
+	m.remember(1, content{writes(disk), seen, "3f2a"})
+	m.remember(2, content{stamp: writes(part)})
 	for _, change := range []struct {
 		file, content string
 		disk, part    bool // still known
@@ -119,7 +119,7 @@ func TestSignaturesAreRememberedWhileNothingIsWritten(t *testing.T) {
 		if _, knownPart := m.recall(2, writes(part)); knownDisk != change.disk || knownPart != change.part {
 			t.Errorf("after %s became %q: disk known %t, partition known %t", change.file, change.content, knownDisk, knownPart)
 		}
-		if knownDisk && !cmp.Equal(seen, got) {
+		if knownDisk && (!cmp.Equal(seen, got.signatures) || got.contents != "3f2a") {
 			t.Errorf("remembered %+v", got)
 		}
 		if err := os.WriteFile(path, []byte(files[change.file]), 0o600); err != nil {

@@ -13,7 +13,9 @@ import (
 // A Finding is what a survey found out about one device.
 type Finding struct {
 	Evidence
-	Err error // why nothing is proven; there is no evidence then
+	// Contents stands for what is on an idle device that is not blank, see there.
+	Contents string
+	Err      error // why nothing is proven; there is no evidence then
 }
 
 // Survey finds out about many devices what Inspect does, by kernel name, and is made to
@@ -29,7 +31,7 @@ func (h *Host) Survey(ctx context.Context, devices []Device) (map[string]Finding
 	there := map[uint64]bool{}
 	for i := range devices {
 		d := &devices[i]
-		e, err := h.survey(ctx, d, used)
+		finding, err := h.survey(ctx, d, used)
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("surveying block devices: %w", context.Cause(ctx))
 		}
@@ -37,40 +39,57 @@ func (h *Host) Survey(ctx context.Context, devices []Device) (map[string]Finding
 			found[d.KernelName] = Finding{Err: fmt.Errorf("inspecting device %q: %w", d.Path, err)}
 			continue
 		}
-		found[d.KernelName], there[numberOf(d)] = Finding{Evidence: e}, true
+		found[d.KernelName], there[numberOf(d)] = finding, true
 	}
 	h.seen.keep(there)
 	return found, nil
 }
 
-func (h *Host) survey(ctx context.Context, d *Device, used uses) (Evidence, error) {
-	e := Evidence{Path: d.Path}
-	seen, err := h.locate(&e)
-	if err != nil || !e.IsBlock {
-		return e, err
+func (h *Host) survey(ctx context.Context, d *Device, used uses) (Finding, error) {
+	f := Finding{Evidence: Evidence{Path: d.Path}}
+	seen, err := h.locate(&f.Evidence)
+	if err != nil || !f.IsBlock {
+		return f, err
 	}
-	if e.Major != d.Major || e.Minor != d.Minor {
-		return Evidence{}, fmt.Errorf("it is another device than a moment ago")
+	if f.Major != d.Major || f.Minor != d.Minor {
+		return Finding{}, fmt.Errorf("it is another device than a moment ago")
 	}
-	if err := h.kernelSays(&e, used); err != nil || len(Objections(e)) > 0 {
-		return e, err
+	if err := h.kernelSays(&f.Evidence, used); err != nil || !idle(f.Evidence) {
+		return f, err
 	}
-	if e.Busy, err = busy(seen); err != nil || e.Busy {
-		return e, err
+	if f.Busy, err = busy(seen); err != nil || f.Busy {
+		return f, err
 	}
-	dir, err := h.sysfs(e.Major, e.Minor)
+	dir, err := h.sysfs(f.Major, f.Minor)
 	if err != nil {
-		return Evidence{}, err
+		return Finding{}, err
 	}
 	before := writes(dir)
-	if all, known := h.seen.recall(numberOf(d), before); known {
-		e.Signatures = all
-		return e, nil
+	if on, known := h.seen.recall(numberOf(d), before); known {
+		f.Signatures, f.Contents = on.signatures, on.contents
+		return f, nil
 	}
-	if e.Signatures, err = h.signatures(ctx, e.Resolved); err == nil {
-		h.seen.remember(numberOf(d), before, e.Signatures)
+	if f.Signatures, err = h.signatures(ctx, f.Resolved); err != nil {
+		return Finding{}, err
 	}
-	return e, err
+	if len(f.Signatures)+len(f.Partitions) > 0 {
+		if f.Contents, err = h.Contents(f.Evidence); err != nil {
+			return Finding{}, err
+		}
+	}
+	h.seen.remember(numberOf(d), content{before, f.Signatures, f.Contents})
+	return f, nil
+}
+
+// idle reports whether nothing that the kernel knows keeps the device from being asked
+// what is on it.
+func idle(e Evidence) bool {
+	for _, o := range Objections(e) {
+		if o.Reason != HasPartitions {
+			return false
+		}
+	}
+	return true
 }
 
 // writes returns what differs when anything was written to the device described in
@@ -107,31 +126,33 @@ func writes(dir string) string {
 	return strings.Join(stamp, " ")
 }
 
-// memory holds the signatures that surveys saw.
+// memory holds what surveys saw on devices.
 type memory struct {
-	mu sync.Mutex           // guards of
-	of map[uint64]signature // by device number
+	mu sync.Mutex         // guards of
+	of map[uint64]content // by device number
 }
 
-type signature struct {
-	stamp string
-	all   []Signature
+// content is what was seen on a device when stamp was what had been written to it.
+type content struct {
+	stamp      string
+	signatures []Signature
+	contents   string
 }
 
-func (m *memory) recall(number uint64, stamp string) ([]Signature, bool) {
+func (m *memory) recall(number uint64, stamp string) (content, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	seen, ok := m.of[number]
-	return seen.all, ok && stamp != "" && seen.stamp == stamp
+	return seen, ok && stamp != "" && seen.stamp == stamp
 }
 
-func (m *memory) remember(number uint64, stamp string, all []Signature) {
+func (m *memory) remember(number uint64, seen content) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.of == nil {
-		m.of = map[uint64]signature{}
+		m.of = map[uint64]content{}
 	}
-	m.of[number] = signature{stamp: stamp, all: all}
+	m.of[number] = seen
 }
 
 // keep forgets all devices but those.

@@ -38,22 +38,27 @@ func (r Root) Zero(ctx context.Context, path string, progress func(done, size ca
 	if err != nil {
 		return err
 	}
+	return zero(ctx, file, 0, size, progress)
+}
+
+// zero fills a part of a file or device and returns when that is on disk.
+func zero(ctx context.Context, file *os.File, offset, length capacity.Bytes, progress func(done, size capacity.Bytes)) error {
 	zero := byKernel
-	for done := capacity.Bytes(0); done < size; {
+	for done := capacity.Bytes(0); done < length; {
 		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("zeroing %s, %s of %s done: %w", resolved, done, size, context.Cause(ctx))
+			return fmt.Errorf("zeroing %s, %s of %s done: %w", file.Name(), done, length, context.Cause(ctx))
 		}
-		chunk := min(zeroChunk, size-done)
-		err := zero(file, done, chunk)
+		chunk := min(zeroChunk, length-done)
+		err := zero(file, offset+done, chunk)
 		if errors.Is(err, unix.EOPNOTSUPP) {
 			zero = byWriting
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("zeroing %s, %s of %s done: %w", resolved, done, size, err)
+			return fmt.Errorf("zeroing %s, %s of %s done: %w", file.Name(), done, length, err)
 		}
 		done += chunk
-		progress(done, size)
+		progress(done, length)
 	}
 	return file.Sync()
 }

@@ -1,11 +1,14 @@
 // Package initplan compares what a node's disks are for with what is on them,
 // and answers steps and problems. It decides and does nothing: it knows no
-// tool, no API client and no time, and no step it can answer destroys data.
+// tool, no API client and no time. The one step that destroys data, WipeDevice, is only
+// ever answered for a device that the spec names by what it is and by what is on it.
 package initplan
 
 import (
 	"fmt"
 	"strings"
+
+	"github.com/open-local/open-local/apis/storage/v1alpha1"
 )
 
 // A Step is one change to the node. Steps are plain values: they can be
@@ -39,6 +42,31 @@ func (s ExtendGroup) String() string {
 	return fmt.Sprintf("extend volume group %s by %s", s.Group, strings.Join(s.Devices, ", "))
 }
 
+// GrowDevice makes a physical volume fill its device, which has become larger.
+type GrowDevice struct {
+	Group  string
+	Device string // as the node calls it
+}
+
+func (GrowDevice) step() {}
+
+func (s GrowDevice) String() string {
+	return fmt.Sprintf("grow volume group %s into what %s has become larger by", s.Group, s.Device)
+}
+
+// WipeDevice destroys all that is on a device.
+type WipeDevice struct {
+	ID       string // who the device is
+	Device   string // as the node calls it
+	Contents string // what is on it and on no account anything else
+}
+
+func (WipeDevice) step() {}
+
+func (s WipeDevice) String() string {
+	return fmt.Sprintf("destroy all that is on %s (%s, contents %s), as the spec asks", s.Device, s.ID, s.Contents)
+}
+
 // A Node is what the agent saw, as far as planning needs it.
 type Node struct {
 	Groups []Group
@@ -46,6 +74,20 @@ type Node struct {
 	Devices map[string]Device
 	// Known names the groups that earlier reports of this node had.
 	Known []string
+	// Disks are all devices that something could be destroyed on.
+	Disks []Disk
+	// Wiped are the entries of the spec's wipe list that were carried out before.
+	Wiped []v1alpha1.DeviceToBeWiped
+}
+
+// A Disk is a device of the node, as far as wiping it is concerned.
+type Disk struct {
+	ID, Path string
+	// Contents stands for what is on it; empty when it is blank, or could not be looked at.
+	Contents string
+	Blank    bool
+	// Keep says why it is not to be wiped, whoever asks; empty when nothing is against it.
+	Keep []Objection
 }
 
 // A Group is a volume group that LVM found on the node.
@@ -53,6 +95,8 @@ type Group struct {
 	Name     string
 	Devices  []string // paths of its physical volumes, symbolic links resolved
 	Partial  bool     // a physical volume is missing
+	Missing  []string // what is known of those that are missing
+	Grown    []string // paths of devices that have become larger than their physical volumes
 	Exported bool     // somebody is moving it to another machine
 }
 
@@ -102,6 +146,8 @@ const (
 	GroupExported     = "GroupExported"
 	GroupAmbiguous    = "GroupAmbiguous"
 	GroupMissing      = "GroupMissing"
+	SameIdentity      = "SameIdentity"
+	ContentsChanged   = "ContentsChanged"
 	StepFailed        = "StepFailed"
 	NotSupportedYet   = "NotSupportedYet"
 )

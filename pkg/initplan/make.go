@@ -20,9 +20,13 @@ import (
 func Make(spec v1alpha1.StorageSpec, seen Node) ([]Step, []Problem) {
 	p := planner{seen: seen, wanted: merge(spec.ResourceToBeInited.VGs)}
 	p.claims = p.claim()
+	for _, wipe := range spec.ResourceToBeInited.Wipe {
+		p.wipe(wipe)
+	}
 	for _, want := range p.wanted {
 		p.group(want)
 	}
+	p.adopted(spec.ListConfig.VGs)
 	for _, mount := range spec.ResourceToBeInited.MountPoints {
 		p.problems = append(p.problems, Problem{
 			Area: OfMountPoints, Reason: NotSupportedYet, Object: mount.Path,
@@ -111,7 +115,9 @@ func (p *planner) group(w want) {
 	switch known := slices.Contains(p.seen.Known, w.name); {
 	case exists && len(blank) > 0:
 		p.steps = append(p.steps, ExtendGroup{Group: w.name, Devices: blank})
+		p.grow(w.name)
 	case exists:
+		p.grow(w.name)
 	case doubtful && known:
 		p.problem(GroupMissing, w.name, "volume group %s was here and is not found; it is not made anew while a device on its list is missing or in doubt (take that device off the list if the group is not to come back)", w.name)
 	case len(blank) == 0:
@@ -139,11 +145,41 @@ func (p *planner) touchable(name string) bool {
 			p.problem(GroupExported, name, "volume group %s is left alone: it is exported", name)
 			return false
 		case g.Partial:
-			p.problem(GroupPartial, name, "volume group %s is left alone: a physical volume of it is missing", name)
+			p.partial(g)
 			return false
 		}
 	}
 	return true
+}
+
+// partial says what is missing of a group. Nothing is removed from it: the disk may come
+// back, and what lies on the others is well.
+func (p *planner) partial(g Group) {
+	p.problem(GroupPartial, g.Name, "volume group %s is left alone, and nothing new is put there: it lacks %s", g.Name, strings.Join(g.Missing, " and "))
+}
+
+// grow plans for disks of a group that have become larger.
+func (p *planner) grow(name string) {
+	for _, g := range p.seen.Groups {
+		if g.Name != name {
+			continue
+		}
+		for _, device := range g.Grown {
+			p.steps = append(p.steps, GrowDevice{Group: name, Device: device})
+		}
+	}
+}
+
+// adopted says what is wrong with groups that are managed as they are. A bad list is a
+// problem that others tell of.
+func (p *planner) adopted(list v1alpha1.Selection) {
+	selector, _ := NewSelector("listConfig.vgs", list)
+	for _, g := range p.seen.Groups {
+		isWanted := slices.ContainsFunc(p.wanted, func(w want) bool { return w.name == g.Name })
+		if g.Partial && !isWanted && selector.Matches(g.Name) {
+			p.partial(g)
+		}
+	}
 }
 
 // blank returns the devices of w to make a group from or to add to it, each

@@ -237,6 +237,27 @@ func TestMake(t *testing.T) {
 				"GroupsReady InvalidDevicePath /dev/vd c", "GroupsReady InvalidDevicePath /dev//vdc", "GroupsReady InvalidDevicePath /dev/vdc\n",
 			},
 		},
+		"an adopted group that lacks a disk is told of, and one that nobody manages is not": {
+			spec: v1alpha1.StorageSpec{ListConfig: v1alpha1.ListConfig{VGs: v1alpha1.Selection{Include: []string{"poo."}}}},
+			seen: node(groups(partial, initplan.Group{Name: "other", Partial: true})),
+			want: []string{"GroupsReady GroupPartial pool"},
+		},
+		"a disk that has grown grows its group, once it is extended by what is new": {
+			spec: spec(wanted("pool", "/dev/vdc", "/dev/vdd")),
+			seen: node(groups(initplan.Group{Name: "pool", Devices: []string{"/dev/vdc"}, Grown: []string{"/dev/vdc"}}), blank("/dev/vdc", "/dev/vdd")),
+			steps: []initplan.Step{
+				initplan.ExtendGroup{Group: "pool", Devices: []string{"/dev/vdd"}}, initplan.GrowDevice{Group: "pool", Device: "/dev/vdc"},
+			},
+		},
+		"a disk that has grown does not grow a group of others": {
+			spec: v1alpha1.StorageSpec{ListConfig: v1alpha1.ListConfig{VGs: v1alpha1.Selection{Include: []string{".*"}}}},
+			seen: node(groups(initplan.Group{Name: "theirs", Devices: []string{"/dev/vdc"}, Grown: []string{"/dev/vdc"}})),
+		},
+		"a disk that has grown does not grow a group that lacks another": {
+			spec: spec(wanted("pool", "/dev/vdc")),
+			seen: node(groups(initplan.Group{Name: "pool", Devices: []string{"/dev/vdc"}, Grown: []string{"/dev/vdc"}, Partial: true})),
+			want: []string{"GroupsReady GroupPartial pool"},
+		},
 		"a mount point is said not to be made": {
 			spec: v1alpha1.StorageSpec{ResourceToBeInited: v1alpha1.ResourceToBeInited{
 				MountPoints: []v1alpha1.MountPointToBeInited{{Path: "/mnt/open-local/a", Device: "/dev/vdd"}},
@@ -277,8 +298,10 @@ func TestMakeSaysWhy(t *testing.T) {
 
 func TestStepsCanBeRead(t *testing.T) {
 	for want, step := range map[string]initplan.Step{
-		"create volume group pool from /dev/vdc, /dev/vdd": initplan.CreateGroup{Group: "pool", Devices: []string{"/dev/vdc", "/dev/vdd"}},
-		"extend volume group pool by /dev/vdc":             initplan.ExtendGroup{Group: "pool", Devices: []string{"/dev/vdc"}},
+		"create volume group pool from /dev/vdc, /dev/vdd":                           initplan.CreateGroup{Group: "pool", Devices: []string{"/dev/vdc", "/dev/vdd"}},
+		"grow volume group pool into what /dev/vdc has become larger by":             initplan.GrowDevice{Group: "pool", Device: "/dev/vdc"},
+		"destroy all that is on /dev/vdc (wwn-0x1, contents 3f2a), as the spec asks": initplan.WipeDevice{ID: "wwn-0x1", Device: "/dev/vdc", Contents: "3f2a"},
+		"extend volume group pool by /dev/vdc":                                       initplan.ExtendGroup{Group: "pool", Devices: []string{"/dev/vdc"}},
 	} {
 		if got := step.String(); got != want {
 			t.Errorf("got %q, want %q", got, want)

@@ -256,6 +256,19 @@ func (h *Host) ExtendGroup(ctx context.Context, name string, devices []string) e
 	return nil
 }
 
+// ResizePhysicalVolume makes a physical volume fill its device, which has become
+// larger. One that fills it already is no error. A device that became smaller is left to
+// LVM's judgement, which refuses to lose anything.
+func (h *Host) ResizePhysicalVolume(ctx context.Context, device string) error {
+	if err := validDevices([]string{device}); err != nil {
+		return fmt.Errorf("resizing physical volume %q: %w", device, err)
+	}
+	if _, err := h.change(ctx, "pvresize", "--", device); err != nil {
+		return fmt.Errorf("resizing physical volume %s: %w", device, err)
+	}
+	return nil
+}
+
 func validNewMembers(group string, devices []string) error {
 	if len(devices) == 0 {
 		return fmt.Errorf("no devices is %w", ErrInvalid)

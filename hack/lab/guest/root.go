@@ -83,7 +83,7 @@ func loadAll(cfg Config, modules *loader) error {
 	if err := modules.load("sd_mod", ""); err != nil {
 		return err
 	}
-	return modules.load("scsi_debug", fmt.Sprintf("num_tgts=%d dev_size_mb=%d per_host_store=1 delay=0 lbpu=1", cfg.SCSI, cfg.SCSISizeMB))
+	return modules.load("scsi_debug", fmt.Sprintf("add_host=%d dev_size_mb=%d per_host_store=1 delay=0 lbpu=1", cfg.SCSI, cfg.SCSISizeMB))
 }
 
 // mountLayers mounts the machine's root file system on root.

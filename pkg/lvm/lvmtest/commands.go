@@ -34,6 +34,7 @@ var commands = map[string]command{
 	"vgcreate":  {atLeast: 2, run: (*Fake).vgcreate},
 	"vgextend":  {atLeast: 2, run: (*Fake).vgextend},
 	"vgchange":  {valued: []string{"--addtag", "--deltag"}, atLeast: 1, run: (*Fake).vgchange},
+	"pvresize":  {atLeast: 1, run: (*Fake).pvresize},
 	"vgmknodes": {run: (*Fake).vgmknodes},
 	"vgremove":  {plain: []string{"--yes"}, atLeast: 1, run: (*Fake).vgremove},
 }

@@ -111,6 +111,13 @@ func (f *Fake) AddGroup(name, device string, size capacity.Bytes) {
 	}
 }
 
+// Grow makes a disk larger, as its platform does.
+func (f *Fake) Grow(device string, size capacity.Bytes) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.disk(device).size = size
+}
+
 // Sign puts a signature such as "ext4" on a disk, or takes it off with "".
 func (f *Fake) Sign(device, signature string) {
 	f.mu.Lock()

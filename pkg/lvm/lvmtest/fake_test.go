@@ -30,6 +30,15 @@ func TestTheFakePassesTheExaminationOfLoss(t *testing.T) {
 	ExamineLoss(t, Subject{Runner: f, Group: "share"}, "/dev/b", func() { f.Lose("/dev/b") })
 }
 
+func TestTheFakePassesTheExaminationOfGrowth(t *testing.T) {
+	f := NewFake()
+	f.AddDisk("/dev/a", 33*mib)
+	f.AddDisk("/dev/b", 33*mib)
+	noError(t, f.Host().CreateGroup(t.Context(), "share", []string{"/dev/a", "/dev/b"}))
+	f.Grow("/dev/b", 66*mib)
+	ExamineGrowth(t, Subject{Runner: f, Group: "share"}, "/dev/b", 32*mib)
+}
+
 func TestACrashBeforeACommandChangesNothingAndOneAfterItEverything(t *testing.T) {
 	crash := errors.New("power cut")
 	for name, tc := range map[string]struct {

@@ -71,6 +71,21 @@ func realGroupOf(t *testing.T, each capacity.Bytes, disks ...string) *lvm.Host {
 	return host
 }
 
+func TestRealLVMPassesTheExaminationOfGrowth(t *testing.T) {
+	all := disks(t, 2)
+	realGroupOf(t, 64*mib, all...)
+	devices, err := os.Open(all[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	size, err := devices.Seek(0, 2)
+	if err := errors.Join(err, devices.Close()); err != nil {
+		t.Fatal(err)
+	}
+	more := (capacity.Bytes(size) - metadata).Floor(extent) - 64*mib
+	ExamineGrowth(t, Subject{Runner: hostexec.OnHost("/"), Group: realGroup}, all[1], more)
+}
+
 func TestRealLVMPassesTheExamination(t *testing.T) {
 	Examine(t, func(t *testing.T, size capacity.Bytes) Subject {
 		realGroupOf(t, size/2, disks(t, 2)...)
