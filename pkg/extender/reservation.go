@@ -30,10 +30,11 @@ func (s *Scheduler) Reserve(ctx context.Context, r reserve.Request) (reserve.Ans
 	s.events.Lock()
 	defer s.events.Unlock()
 	s.ledger.Expire(s.clock.Now())
-	place, err := s.reserved(pvc, r.Node)
+	place, err := s.placeOf(pvc, r.Node)
 	if err != nil {
 		return reserve.Answer{}, err
 	}
+	s.reserved[s.o.volumeOf(string(pvc.UID))] = r.Node
 	if r.Group != "" && r.Group != place.Group {
 		return reserve.Answer{}, fmt.Errorf("%w: it lies in vg %s of node %s, not in vg %s", reserve.ErrElsewhere, place.Group, place.Node, r.Group)
 	}
@@ -43,6 +44,18 @@ func (s *Scheduler) Reserve(ctx context.Context, r reserve.Request) (reserve.Ans
 		VolumeType: string(volume.LVM),
 		Claim:      pvc.Namespace + "/" + pvc.Name,
 	}, nil
+}
+
+// lingers reports whether the volume is being made on another node than its claim shows.
+// That may be old news, as the caches lag behind whoever has it made. So the place is not
+// moved, which another reservation does, and is kept a while.
+func (s *Scheduler) lingers(name, selected string) bool {
+	node, reserved := s.reserved[name]
+	if !reserved || node == selected {
+		return false
+	}
+	s.ledger.Linger(name, s.soon())
+	return true
 }
 
 // claimOf returns the claim of the request as soon as the caches show it.
@@ -57,9 +70,9 @@ func (s *Scheduler) claimOf(ctx context.Context, r reserve.Request) (pvc *corev1
 	return pvc, err
 }
 
-// reserved returns the place of the claim's volume on the node, made if need be.
+// placeOf returns the place of the claim's volume on the node, made if need be.
 // s.events is held.
-func (s *Scheduler) reserved(pvc *corev1.PersistentVolumeClaim, node string) (ledger.Place, error) {
+func (s *Scheduler) placeOf(pvc *corev1.PersistentVolumeClaim, node string) (ledger.Place, error) {
 	name, selected := s.o.volumeOf(string(pvc.UID)), pvc.Annotations[annSelectedNode]
 	place, counted := s.ledger.Where(name)
 	switch {

@@ -173,6 +173,9 @@ func (s *Scheduler) volumeGone(pv *corev1.PersistentVolume) {
 func (s *Scheduler) claimSeen(log klog.Logger, before, now *corev1.PersistentVolumeClaim) {
 	name := s.o.volumeOf(string(now.UID))
 	selected := now.Annotations[annSelectedNode]
+	if now.Spec.VolumeName != "" {
+		delete(s.reserved, name)
+	}
 	switch {
 	case now.Spec.VolumeName == volume.ForClaim(s.o.VolumePrefix, string(now.UID)):
 		// Its PersistentVolume was or will be seen, and ends the promise.
@@ -180,6 +183,7 @@ func (s *Scheduler) claimSeen(log klog.Logger, before, now *corev1.PersistentVol
 	case now.Spec.VolumeName != "":
 		s.ledger.Forget(name) // it found a volume that was there
 		s.growthSeen(now)
+	case s.lingers(name, selected):
 	case selected != "":
 		if err := s.landed(now, selected); err != nil {
 			log.V(2).Info("A claim has a node where it has no place", "claim", klog.KObj(now), "node", selected, "reason", err.Error())
@@ -215,7 +219,9 @@ func (s *Scheduler) landed(pvc *corev1.PersistentVolumeClaim, node string) error
 }
 
 func (s *Scheduler) claimGone(pvc *corev1.PersistentVolumeClaim) {
-	s.ledger.Linger(s.o.volumeOf(string(pvc.UID)), s.soon())
+	name := s.o.volumeOf(string(pvc.UID))
+	delete(s.reserved, name)
+	s.ledger.Linger(name, s.soon())
 	s.unwished(pvc)
 }
 

@@ -451,7 +451,9 @@ func see(l *Ledger, m *model, pod string, claims []volume.Claim) *sight {
 // TestTheLedgerAgreesWithAnObviousOne does anything in any order, any number of times,
 // and asks after each step what every pod sees of every node.
 func TestTheLedgerAgreesWithAnObviousOne(t *testing.T) {
+	sequences, steps := 0, 0
 	check := rapid.MakeCheck(func(t *rapid.T) {
+		sequences++
 		l, m, now, sights := New(), newModel(), start, map[string]*sight{}
 		node := func() string { return rapid.SampledFrom(nodeNames).Draw(t, "node") }
 		pod := func() string { return rapid.SampledFrom(podNames).Draw(t, "pod") }
@@ -584,6 +586,7 @@ func TestTheLedgerAgreesWithAnObviousOne(t *testing.T) {
 			},
 			"expire": func(*rapid.T) { now = soon(); l.Expire(now); m.expire(now) },
 			"": func(*rapid.T) {
+				steps++
 				var views Views
 				for _, who := range append(podNames, "nobody") {
 					l.See(who, nodeNames, &views)
@@ -606,6 +609,7 @@ func TestTheLedgerAgreesWithAnObviousOne(t *testing.T) {
 	for range 6 { // some of what can go wrong is rare
 		t.Run("", check)
 	}
+	t.Logf("%d sequences of %d events", sequences, steps)
 }
 
 func freeOf(view View) map[string]capacity.Bytes {

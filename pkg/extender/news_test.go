@@ -1,0 +1,119 @@
+package extender
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/open-local/open-local/pkg/extender/reserve"
+)
+
+// TestOldNewsDoesNotMoveAVolumeThatIsBeingMade has the caches lag behind csi-provisioner:
+// it asks for a place on the node that was chosen last, while they still show, one after
+// another, what was chosen before.
+func TestOldNewsDoesNotMoveAVolumeThatIsBeingMade(t *testing.T) {
+	w := newWorld(t, node("n1"), node("n2"), claim("a", 30*gib, "lvm"), pod("p", "a"),
+		nls("n1", vg("pool", 100*gib)), nls("n2", vg("pool", 100*gib)))
+	reserved := func() {
+		t.Helper()
+		if _, err := w.s.Reserve(w.ctx(), reserve.Request{Namespace: "default", Claim: "a", Node: "n2"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reserved()
+	w.wantFree("n1/pool=100Gi n2/pool=70Gi")
+	for _, old := range []string{"n1", "", "n1"} {
+		w.selectNode("a", old)
+		w.claimsSeen()
+		w.wantFree("n1/pool=100Gi n2/pool=70Gi")
+	}
+	w.selectNode("a", "n2")
+	w.claimsSeen()
+	w.clock.Step(2 * DefaultHoldTimeout)
+	w.wantFree("n1/pool=100Gi n2/pool=70Gi") // for good
+}
+
+// TestAReservationThatIsGivenUpEndsByItself is the other side of that.
+func TestAReservationThatIsGivenUpEndsByItself(t *testing.T) {
+	w := newWorld(t, node("n1"), node("n2"), selected(claim("a", 30*gib, "lvm"), "n2"), pod("p", "a"),
+		nls("n1", vg("pool", 100*gib)), nls("n2", vg("pool", 100*gib)))
+	ask := reserve.Request{Namespace: "default", Claim: "a", Node: "n2"}
+	if _, err := w.s.Reserve(w.ctx(), ask); err != nil {
+		t.Fatal(err)
+	}
+	w.selectNode("a", "")
+	w.claimsSeen()
+	w.selectNode("a", "n1")
+	w.claimsSeen()
+	w.wantFree("n1/pool=100Gi n2/pool=70Gi")
+	ask.Node = "n1"
+	if _, err := w.s.Reserve(w.ctx(), ask); err != nil {
+		t.Fatal(err)
+	}
+	w.wantFree("n1/pool=70Gi n2/pool=100Gi")
+	w.selectNode("a", "")
+	w.claimsSeen()
+	w.wantFree("n1/pool=70Gi n2/pool=100Gi")
+	w.clock.Step(2 * DefaultHoldTimeout)
+	w.s.ledger.Expire(w.clock.Now())
+	w.wantFree("n1/pool=100Gi n2/pool=100Gi")
+}
+
+// TestAClaimMadeAnewAHundredTimesIsAlwaysAnother is a StatefulSet's pod that is deleted
+// with its claim, again and again. What was there before is reported a little longer.
+func TestAClaimMadeAnewAHundredTimesIsAlwaysAnother(t *testing.T) {
+	w := newWorld(t, node("n1"), nls("n1", vg("pool", 100*gib)))
+	ctx := context.Background()
+	for i := range 100 {
+		c, p := claim("data", 40*gib, "lvm"), pod("db-0", "data")
+		c.UID, p.UID = types.UID(fmt.Sprint("uid-data-", i)), types.UID(fmt.Sprint("uid-db-", i))
+		volume := fmt.Sprint("data-", i)
+		w.create(c)
+		w.create(p)
+		w.mustFit(p, "n1", "n1")
+		w.wantFree("n1/pool=60Gi")
+		w.selectNode("data", "n1")
+		answer, err := w.s.Reserve(w.ctx(), reserve.Request{Namespace: "default", Claim: "data", Node: "n1"})
+		if err != nil || answer.Group != "pool" {
+			t.Fatalf("round %d: reserved in %q: %v", i, answer.Group, err)
+		}
+		w.until("the node of the claim is seen", func() bool {
+			pvc, err := w.s.caches.claims.PersistentVolumeClaims("default").Get("data")
+			return err == nil && pvc.UID == c.UID && pvc.Annotations[annSelectedNode] == "n1"
+		})
+		made := nls("n1", vg("pool", 100*gib, lv(volume, 40*gib)))
+		if i%3 > 0 {
+			w.report(made)
+		}
+		v := pv(volume, "n1", "pool", 40*gib)
+		v.Spec.ClaimRef.Name, v.Spec.ClaimRef.UID = "data", c.UID
+		w.create(v)
+		w.until("the volume is known", func() bool {
+			place, _ := w.s.ledger.Where(v.Name)
+			return place.Exists
+		})
+		if i%3 == 0 {
+			w.report(made)
+		}
+		w.deletePod("db-0")
+		w.deleteClaim("data")
+		if err := w.core.CoreV1().PersistentVolumes().Delete(ctx, v.Name, metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		w.until("the volume is no longer known", func() bool {
+			place, counted := w.s.ledger.Where(v.Name)
+			return counted && !place.Exists && place.Reported
+		})
+		w.wantFree("n1/pool=60Gi")
+		w.report(nls("n1", vg("pool", 100*gib)))
+		w.wantFree("n1/pool=100Gi")
+	}
+	w.until("nothing is left", func() bool {
+		w.s.events.Lock()
+		defer w.s.events.Unlock()
+		return w.stats().Promises == 0 && w.stats().Holds == 0 && len(w.s.reserved) == 0
+	})
+}
