@@ -43,13 +43,13 @@ type Directory struct {
 	o                      Options
 	volumes, reports, node cache.SharedIndexInformer
 
-	mu   sync.Mutex              // guards what follows
-	made map[string]driver.Place // what no report shows yet, by handle
-	gone map[string]bool         // what was removed and reports may still show
+	mu   sync.Mutex           // guards what follows
+	made recent[driver.Place] // what no report shows yet
+	gone map[string]bool      // what was removed and reports or PersistentVolumes may still show
 
-	snapshots     map[string]driver.SnapshotPlace // as made, by snapshot handle
-	goneSnapshots map[string]bool                 // as gone
-	missing       map[string]time.Time            // since when a node is not there
+	snapshots     recent[driver.SnapshotPlace] // as made
+	goneSnapshots map[string]bool              // as gone
+	missing       map[string]time.Time         // since when a node is not there
 }
 
 // New returns a Directory that knows nothing until Run is called.
@@ -61,9 +61,9 @@ func New(o Options) (*Directory, error) {
 		volumes: core.Core().V1().PersistentVolumes().Informer(),
 		reports: storage.Csi().V1alpha1().NodeLocalStorages().Informer(),
 		node:    core.Core().V1().Nodes().Informer(),
-		made:    map[string]driver.Place{}, gone: map[string]bool{}, missing: map[string]time.Time{},
+		made:    newRecent(func(p driver.Place) string { return p.Node }), gone: map[string]bool{}, missing: map[string]time.Time{},
 
-		snapshots: map[string]driver.SnapshotPlace{}, goneSnapshots: map[string]bool{},
+		snapshots: newRecent(func(p driver.SnapshotPlace) string { return p.Node }), goneSnapshots: map[string]bool{},
 	}
 	for _, informer := range []struct {
 		cache.SharedIndexInformer
@@ -81,7 +81,32 @@ func New(o Options) (*Directory, error) {
 			return nil, err
 		}
 	}
-	return d, nil
+	return d, d.forgetWhatIsGone()
+}
+
+// forgetWhatIsGone has what was removed forgotten when nothing shows it any more.
+func (d *Directory) forgetWhatIsGone() error {
+	_, err := d.reports.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		UpdateFunc: func(before, _ any) { d.reportChanged(before) },
+		DeleteFunc: func(obj any) { d.reportChanged(last(obj)) },
+	})
+	if err != nil {
+		return err
+	}
+	_, err = d.volumes.AddEventHandler(cache.ResourceEventHandlerFuncs{DeleteFunc: func(obj any) {
+		if handles, err := handleOf(last(obj)); err == nil && len(handles) > 0 {
+			d.volumeDropped(handles[0])
+		}
+	}})
+	return err
+}
+
+// last returns the last that was seen of an object that is gone.
+func last(obj any) any {
+	if gone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+		return gone.Obj
+	}
+	return obj
 }
 
 // Run follows the cluster until ctx ends. It returns when all that there is has

@@ -30,10 +30,10 @@ func (d *Directory) Find(id string) (driver.Place, error) {
 
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	made, isMade := d.made[id]
+	made, isMade := d.made.all[id]
 	switch {
 	case len(reported) > 0:
-		delete(d.made, id)
+		d.made.remove(id)
 		place := reported[0]
 		place.Proven = hasPV && place.Node == recorded.Node && place.Group == recorded.Group
 		return place, nil
@@ -81,7 +81,7 @@ func (d *Directory) present(node string) error {
 func (d *Directory) Remember(id string, place driver.Place) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.made[id] = place
+	d.made.put(id, place)
 	delete(d.gone, id)
 }
 
@@ -89,8 +89,10 @@ func (d *Directory) Remember(id string, place driver.Place) {
 func (d *Directory) Forget(id string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	delete(d.made, id)
-	d.gone[id] = true
+	d.made.remove(id)
+	if len(d.reported(id)) > 0 || d.isRecorded(id) {
+		d.gone[id] = true
+	}
 }
 
 // Volumes returns all volumes, by their handles.
@@ -108,7 +110,7 @@ func (d *Directory) Volumes() map[string]driver.Place {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	all := maps.Clone(d.made)
+	all := maps.Clone(d.made.all)
 	maps.Copy(all, recorded)
 	maps.Copy(all, reported)
 	for id := range d.gone {

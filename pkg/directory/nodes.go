@@ -22,7 +22,7 @@ func (d *Directory) Names() []string {
 }
 
 // Capacity returns what volumes may still take on the node: what its report says
-// less what was made since. It is false for a node that has no report or cannot be
+// less what was made and plus what was removed since. It is false for a node that has no report or cannot be
 // reached.
 func (d *Directory) Capacity(name string) (capacity.Node, bool) {
 	obj, ok, _ := d.reports.GetStore().GetByKey(name)
@@ -34,19 +34,19 @@ func (d *Directory) Capacity(name string) (capacity.Node, bool) {
 		return capacity.Node{}, false
 	}
 	node := capacityOf(nls)
-	there := placesIn(nls)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for id, place := range d.made {
-		if place.Node != name {
-			continue
-		}
-		if _, reported := there[id]; reported {
-			delete(d.made, id)
-		} else if group := node.Group(place.Group); group != nil && place.Snapshot == "" {
-			group.Free = max(0, group.Free-place.Size)
+	if made := d.made.on[name]; len(made) > 0 {
+		there := placesIn(nls)
+		for id, place := range made {
+			if _, reported := there[id]; reported {
+				d.made.remove(id)
+			} else if group := node.Group(place.Group); group != nil && place.Snapshot == "" {
+				group.Free = max(0, group.Free-place.Size)
+			}
 		}
 	}
+	d.plusRemoved(&node, nls)
 	d.lessSnapshots(&node, nls)
 	return node, true
 }

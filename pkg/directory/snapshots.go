@@ -53,10 +53,10 @@ func (d *Directory) FindSnapshot(id string) (driver.SnapshotPlace, error) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	made, isMade := d.snapshots[id]
+	made, isMade := d.snapshots.all[id]
 	switch {
 	case reported:
-		delete(d.snapshots, id)
+		d.snapshots.remove(id)
 	case isMade:
 		place = made
 	}
@@ -84,7 +84,7 @@ func (d *Directory) shown(id string) []string {
 func (d *Directory) RememberSnapshot(id string, place driver.SnapshotPlace) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.snapshots[id] = place
+	d.snapshots.put(id, place)
 	delete(d.goneSnapshots, id)
 }
 
@@ -92,7 +92,7 @@ func (d *Directory) RememberSnapshot(id string, place driver.SnapshotPlace) {
 func (d *Directory) ForgetSnapshot(id string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	delete(d.snapshots, id)
+	d.snapshots.remove(id)
 	d.goneSnapshots[id] = true
 }
 
@@ -106,7 +106,7 @@ func (d *Directory) Snapshots() map[string]driver.SnapshotPlace {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	all := maps.Clone(d.snapshots)
+	all := maps.Clone(d.snapshots.all)
 	maps.Copy(all, reported)
 	for id := range d.goneSnapshots {
 		if _, there := all[id]; !there {
@@ -141,13 +141,14 @@ func snapshotsIn(nls *v1alpha1.NodeLocalStorage) map[string]driver.SnapshotPlace
 // lessSnapshots takes from what the node has to give the snapshots that were made since
 // it reported. d.mu is held.
 func (d *Directory) lessSnapshots(node *capacity.Node, nls *v1alpha1.NodeLocalStorage) {
+	made := d.snapshots.on[nls.Name]
+	if len(made) == 0 {
+		return
+	}
 	there := snapshotsIn(nls)
-	for id, place := range d.snapshots {
-		if place.Node != nls.Name {
-			continue
-		}
+	for id, place := range made {
 		if _, reported := there[id]; reported {
-			delete(d.snapshots, id)
+			d.snapshots.remove(id)
 		} else if group := node.Group(place.Group); group != nil {
 			group.Free = max(0, group.Free-place.Space.Extents(group.Extent))
 		}

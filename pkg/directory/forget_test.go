@@ -1,0 +1,91 @@
+package directory
+
+import (
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/utils/clock"
+
+	"github.com/open-local/open-local/apis/storage/v1alpha1"
+	"github.com/open-local/open-local/pkg/driver"
+	"github.com/open-local/open-local/pkg/volume"
+)
+
+// A Directory that remembered every volume that ever was would grow for ever.
+func TestWhatNobodyShowsAnyMoreIsForgotten(t *testing.T) {
+	shown := v1alpha1.LogicalVolume{Name: "vol", VolumeID: "vol"}
+	snapshot := v1alpha1.LogicalVolume{Name: "snap", SnapshotID: "snap", SourceVolumeID: "vol"}
+	recorded := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "vol"}}
+	recorded.Spec.CSI = &corev1.CSIPersistentVolumeSource{Driver: volume.DefaultDriver, VolumeHandle: "vol"}
+	for name, test := range map[string]struct {
+		volumes []*corev1.PersistentVolume
+		now     []v1alpha1.LogicalVolume // what the report shows after it showed both
+		drop    bool                     // the PersistentVolume goes at the end
+		gone    int                      // what is still remembered as gone
+	}{
+		"neither is shown any more":                   {gone: 0},
+		"both are still shown":                        {now: []v1alpha1.LogicalVolume{shown, snapshot}, gone: 2},
+		"the volume is still shown":                   {now: []v1alpha1.LogicalVolume{shown}, gone: 1},
+		"a PersistentVolume is still there":           {volumes: []*corev1.PersistentVolume{recorded}, gone: 1},
+		"the PersistentVolume goes after the volume":  {volumes: []*corev1.PersistentVolume{recorded}, drop: true, gone: 0},
+		"the PersistentVolume goes before the volume": {volumes: []*corev1.PersistentVolume{recorded}, now: []v1alpha1.LogicalVolume{shown}, drop: true, gone: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d, err := New(Options{Driver: volume.DefaultDriver, NodeGrace: time.Minute, Clock: clock.RealClock{}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			before := reportOf(shown, snapshot)
+			put(t, d.reports.GetIndexer(), before)
+			for _, pv := range test.volumes {
+				put(t, d.volumes.GetIndexer(), pv)
+			}
+			d.Remember("vol", driver.Place{Node: "n1"})
+			d.Forget("vol")
+			d.ForgetSnapshot("snap")
+
+			put(t, d.reports.GetIndexer(), reportOf(test.now...))
+			d.reportChanged(before)
+			if test.drop {
+				if err := d.volumes.GetIndexer().Delete(recorded); err != nil {
+					t.Fatal(err)
+				}
+				d.volumeDropped("vol")
+			}
+			if got := len(d.gone) + len(d.goneSnapshots); got != test.gone {
+				t.Errorf("%d are remembered as gone, want %d: %v %v", got, test.gone, d.gone, d.goneSnapshots)
+			}
+			if len(d.made.all)+len(d.made.on) > 0 {
+				t.Errorf("still remembered as made: %v", d.made)
+			}
+		})
+	}
+}
+
+func TestWhatNobodyShowsIsNotRemembered(t *testing.T) {
+	d, err := New(Options{Driver: volume.DefaultDriver, NodeGrace: time.Minute, Clock: clock.RealClock{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Remember("vol", driver.Place{Node: "n1"})
+	d.Forget("vol") // undone before anybody saw it
+	if len(d.gone) > 0 {
+		t.Errorf("remembered as gone: %v", d.gone)
+	}
+}
+
+func put(t *testing.T, indexer cache.Indexer, object any) {
+	t.Helper()
+	if err := indexer.Update(object); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func reportOf(volumes ...v1alpha1.LogicalVolume) *v1alpha1.NodeLocalStorage {
+	nls := &v1alpha1.NodeLocalStorage{ObjectMeta: metav1.ObjectMeta{Name: "n1"}}
+	nls.Status.NodeStorageInfo.VolumeGroups = []v1alpha1.VolumeGroup{{Name: "pool", LogicalVolumes: volumes}}
+	return nls
+}
