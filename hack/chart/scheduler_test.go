@@ -1,6 +1,7 @@
 package chart
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"sigs.k8s.io/yaml"
 )
 
@@ -61,6 +63,69 @@ func TestWithoutAnExtenderNothingSpeaksOfIt(t *testing.T) {
 	for _, arg := range container(t, pod, "csi").Args {
 		if strings.Contains(arg, "extender") {
 			t.Errorf("the CSI controller is told %s", arg)
+		}
+	}
+}
+
+func TestWhetherTheSchedulerHeedsThePublishedCapacity(t *testing.T) {
+	for name, test := range map[string]struct {
+		scheduler values
+		heeds     bool
+		considers int // percent of nodes; 0 is for the scheduler to choose
+	}{
+		"unless told otherwise, it does":                              {values{"mode": "secondary"}, true, 0},
+		"told not to, the extender is asked about every node instead": {values{"mode": "secondary", "capacityTracking": false}, false, 100},
+	} {
+		t.Run(name, func(t *testing.T) {
+			all := install(t, values{"scheduler": test.scheduler})
+			if got := *get[*storagev1.CSIDriver](t, all, "local.csi.aliyun.com").Spec.StorageCapacity; got != test.heeds {
+				t.Errorf("storageCapacity is %t, want %t", got, test.heeds)
+			}
+			var config struct{ PercentageOfNodesToScore int }
+			if err := yaml.Unmarshal([]byte(get[*corev1.ConfigMap](t, all, "open-local-scheduler").Data["config.yaml"]), &config); err != nil {
+				t.Fatal(err)
+			}
+			if config.PercentageOfNodesToScore != test.considers {
+				t.Errorf("it considers %d %% of the nodes, want %d", config.PercentageOfNodesToScore, test.considers)
+			}
+			// What is published wakes pods that wait for room, in any case.
+			pod := get[*appsv1.Deployment](t, all, "open-local-csi-controller").Spec.Template.Spec
+			if args := container(t, pod, "csi-provisioner").Args; !slices.Contains(args, "--enable-capacity") {
+				t.Errorf("capacity is not published: %q", args)
+			}
+		})
+	}
+	_, err := cluster{}.render(values{"scheduler": values{"mode": "none", "capacityTracking": false}})
+	if err == nil || !strings.Contains(err.Error(), "nobody would know which node has room") {
+		t.Errorf("without an extender and without capacity: %v", err)
+	}
+}
+
+func TestTheSidecarsAreToldTheirPace(t *testing.T) {
+	pace := func(more values) values {
+		v := values{"kubeAPIQPS": 201, "kubeAPIBurst": 202, "workerThreads": 203, "timeout": "204s", "retryIntervalStart": "205ms", "retryIntervalMax": "206s"}
+		maps.Copy(v, more)
+		return v
+	}
+	all := install(t, values{"snapshots": values{"enabled": true}, "csiController": values{
+		"provisioner": pace(values{"capacityKubeAPIQPS": 301, "capacityKubeAPIBurst": 302, "capacityThreads": 303, "capacityPollInterval": "304s"}),
+		"resizer":     pace(nil), "snapshotter": pace(nil),
+	}})
+	pod := get[*appsv1.Deployment](t, all, "open-local-csi-controller").Spec.Template.Spec
+	every := []string{"--kube-api-qps=201", "--kube-api-burst=202", "--retry-interval-start=205ms", "--retry-interval-max=206s"}
+	for sidecar, own := range map[string][]string{
+		"csi-provisioner": {
+			"--worker-threads=203", "--timeout=204s", "--kube-api-capacity-qps=301", "--kube-api-capacity-burst=302",
+			"--capacity-threads=303", "--capacity-poll-interval=304s",
+		},
+		"csi-resizer":     {"--workers=203", "--timeout=204s"},
+		"csi-snapshotter": {"--worker-threads=203", "--timeout=204s"},
+	} {
+		args := container(t, pod, sidecar).Args
+		for _, want := range append(slices.Clone(every), own...) {
+			if !slices.Contains(args, want) {
+				t.Errorf("%s is not told %s: %q", sidecar, want, args)
+			}
 		}
 	}
 }
