@@ -21,7 +21,7 @@ help:
 build: ## build the program and the lab into _output/bin
 	@mkdir -p $(OUT)/bin
 	CGO_ENABLED=0 go build -trimpath -o $(OUT)/bin/ ./cmd/open-local
-	go build -C hack/lab -o $(CURDIR)/$(OUT)/bin/ . ./demo
+	go build -C hack/lab -o $(CURDIR)/$(OUT)/bin/ . ./demo ./scale
 
 .PHONY: generate
 generate: tools ## make clients, deep copies, definitions and gRPC code again
@@ -53,6 +53,14 @@ test-lvm: ## tests on real LVM and real file systems, in a kernel of their own
 .PHONY: test-e2e
 test-e2e: ## tests on a real cluster, in the lab
 	@hack/test.sh e2e
+
+.PHONY: test-scale
+test-scale: build ## pods with volumes on a thousand hollow nodes, a short form of make scale
+	@$(OUT)/bin/scale --nodes 1000 --pods 200 --churn 60 --modes extender,none
+
+.PHONY: scale
+scale: build ## how open-local does on thousands of hollow nodes; ARGS='--nodes 5000', see docs/scale.md
+	@$(OUT)/bin/scale $(ARGS)
 
 .PHONY: bench
 bench: ## how long the scheduler waits for an answer, and what it costs
