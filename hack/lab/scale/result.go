@@ -22,7 +22,6 @@ type result struct {
 	nodes, classes, claims int
 	phases                 []phase
 	published, right       time.Duration // until all capacities were published, and right at the end
-	tracks                 bool          // capacity is published
 	wrongCapacities        int
 	queue                  queue
 	verdict                hollow.Verdict
@@ -73,14 +72,6 @@ func (p phase) retries() int {
 
 func (p phase) exhausted() int {
 	return p.more(plane.Controller, "open_local_call_seconds_count", map[string]string{"method": "CreateVolume", "code": "ResourceExhausted"})
-}
-
-func (r *result) exhausted() int {
-	sum := 0
-	for _, p := range r.phases {
-		sum += p.exhausted()
-	}
-	return sum
 }
 
 func (r *result) stuck() (all []string) {

@@ -121,13 +121,13 @@ func (p *Plane) secure() error {
 		files[filepath.Join(dir, "ca.crt")] = p.authority.Cert
 	}
 	p.admin = pki.Token()
-	tokens := p.admin + `,admin,admin,"system:masters"` + "\n"
+	tokens := []string{p.admin + `,admin,admin,"system:masters"`}
 	for _, user := range []string{Manager, Scheduler, Provision, Extender, Controller} {
 		token := pki.Token()
-		tokens += fmt.Sprintf("%s,%s,%s,\"system:masters\"\n", token, user, user)
+		tokens = append(tokens, fmt.Sprintf(`%s,%s,%s,"system:masters"`, token, user, user))
 		files[filepath.Base(p.kubeconfig(user))] = p.renderKubeconfig(user, token)
 	}
-	files["tokens.csv"] = []byte(tokens)
+	files["tokens.csv"] = []byte(strings.Join(tokens, "\n") + "\n")
 	files["scheduler.json"] = p.schedulerConfig()
 	files["audit.json"] = encode(map[string]any{
 		"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": []string{"RequestReceived", "ResponseStarted"},
