@@ -17,6 +17,7 @@ import (
 	"github.com/open-local/open-local/pkg/blockdev"
 	"github.com/open-local/open-local/pkg/hostexec"
 	"github.com/open-local/open-local/pkg/lvm"
+	"github.com/open-local/open-local/pkg/mounts"
 	"github.com/open-local/open-local/pkg/volume"
 	"github.com/open-local/open-local/pkg/wipe"
 )
@@ -75,7 +76,9 @@ func runAgent(ctx context.Context, o agentOptions, out io.Writer) error {
 		return err
 	}
 	runner := hostexec.Logged(hostexec.OnHost(o.HostRoot))
-	host := agent.Host{Groups: lvm.New(runner), Devices: blockdev.New(runner, o.HostRoot), Wiper: wipe.New(runner, o.HostRoot)}
+	host := agent.Host{
+		Groups: lvm.New(runner), Devices: blockdev.New(runner, o.HostRoot), Wiper: wipe.New(runner, o.HostRoot), Mounts: mounts.New(runner, o.HostRoot),
+	}
 	a, err := agent.New(o.Options, host, l.storage, l.events, l.registry)
 	if err != nil {
 		return err

@@ -116,6 +116,10 @@ func (a *Agent) carryOut(ctx context.Context, step initplan.Step) error {
 		return a.growDevice(ctx, s)
 	case initplan.WipeDevice:
 		return a.wipeDevice(ctx, s)
+	case initplan.MakeFileSystem:
+		return a.makeFileSystem(ctx, s)
+	case initplan.MountFileSystem:
+		return a.mountFileSystem(ctx, s)
 	}
 	return fmt.Errorf("no way to %s", step)
 }
@@ -181,6 +185,10 @@ func about(step initplan.Step) (area initplan.Area, object string) {
 		return initplan.OfGroups, s.Group
 	case initplan.WipeDevice:
 		return initplan.OfDevices, s.ID
+	case initplan.MakeFileSystem:
+		return initplan.OfMountPoints, s.Path
+	case initplan.MountFileSystem:
+		return initplan.OfMountPoints, s.Path
 	}
 	return initplan.OfSpec, ""
 }

@@ -30,6 +30,7 @@ import (
 	"github.com/open-local/open-local/pkg/hostexec"
 	"github.com/open-local/open-local/pkg/lvm"
 	"github.com/open-local/open-local/pkg/lvm/lvmtest"
+	"github.com/open-local/open-local/pkg/mounts"
 	"github.com/open-local/open-local/pkg/volume"
 	"github.com/open-local/open-local/pkg/wipe"
 )
@@ -60,6 +61,8 @@ type fakeDevices struct {
 	mu         sync.Mutex // guards the fields below
 	list       []blockdev.Device
 	signatures map[string]string // by path: what a program would recognise there
+	uuids      map[string]string // by path: of the file system
+	formats    int
 	wipes      []wipe.Order
 	err        error
 }
@@ -67,7 +70,11 @@ type fakeDevices struct {
 func (f *fakeDevices) Devices(context.Context) ([]blockdev.Device, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return slices.Clone(f.list), f.err
+	list := slices.Clone(f.list)
+	for i := range list {
+		list[i].UUID = f.uuids[list[i].Path]
+	}
+	return list, f.err
 }
 
 // change does what something else on the node would do to the devices.
@@ -83,7 +90,7 @@ func (f *fakeDevices) Inspect(_ context.Context, path string) (blockdev.Evidence
 	_, err := os.Stat(filepath.Join(f.root, path))
 	evidence := blockdev.Evidence{Path: path, Exists: err == nil, IsBlock: true, Type: "disk", Size: diskSize}
 	if signature := f.signatures[path]; signature != "" {
-		evidence.Signatures = []blockdev.Signature{{Type: signature}}
+		evidence.Signatures = []blockdev.Signature{{Type: signature, UUID: f.uuids[path]}}
 	}
 	return evidence, f.err
 }
@@ -111,6 +118,37 @@ func (f *fakeDevices) Wipe(_ context.Context, order wipe.Order, _ func(done, of 
 	f.wipes = append(f.wipes, order)
 	delete(f.signatures, order.Path)
 	return nil
+}
+
+// Format makes a file system, of which the options tell the UUID.
+func (f *fakeDevices) Format(_ context.Context, device, fsType string, options ...string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.signatures[device] != "" {
+		return mounts.ErrNotBlank
+	}
+	f.signatures[device] = fsType
+	if f.uuids == nil {
+		f.uuids = map[string]string{}
+	}
+	f.uuids[device] = strings.TrimPrefix(options[len(options)-1], "uuid=")
+	f.formats++
+	return nil
+}
+
+// Mount has the host's first process see the device mounted.
+func (f *fakeDevices) Mount(_ context.Context, device, target, fsType string, options []string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := os.MkdirAll(filepath.Join(f.root, target), 0o755); err != nil {
+		return err
+	}
+	file, err := os.OpenFile(filepath.Join(f.root, "proc/1/mountinfo"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(file, "2 1 8:1 / %s %s - %s %s rw\n", target, strings.Join(append([]string{"rw"}, options...), ","), fsType, device)
+	return errors.Join(err, file.Close())
 }
 
 // newStation builds the node; the agent does not run yet.
@@ -162,7 +200,7 @@ func (s *station) startOver(block devices) {
 		return s.fake.Run(ctx, name, args...)
 	})
 	agent, err := New(Options{Node: "n1", Driver: volume.DefaultDriver, HostRoot: s.root, Interval: 5 * time.Minute, Heartbeat: 5 * time.Minute},
-		Host{Groups: lvm.New(counted), Devices: block, Wiper: s.block}, s.client, s.events, prometheus.NewRegistry())
+		Host{Groups: lvm.New(counted), Devices: block, Wiper: s.block, Mounts: s.block}, s.client, s.events, prometheus.NewRegistry())
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -723,7 +761,7 @@ func TestABadSpecIsACondition(t *testing.T) {
 		})
 		s.start()
 		s.wantCondition("SpecValid", "False BadExpression")
-		s.wantCondition("MountPointsReady", "False NotSupportedYet")
+		s.wantCondition("MountPointsReady", "False DeviceMissing")
 		s.wantCondition("GroupsReady", "True AsSpecified")
 		status := s.status()
 		if diff := cmp.Diff([]string{"pool"}, status.FilteredStorageInfo.VolumeGroups); diff != "" {
@@ -732,7 +770,7 @@ func TestABadSpecIsACondition(t *testing.T) {
 		if update := status.FilteredStorageInfo.UpdateStatus; update.Status != v1alpha1.UpdateFailed || update.Reason == "" {
 			t.Errorf("update %+v", update)
 		}
-		s.wantEvents("Normal NodeStoragePlanned", "Normal NodeStorageChanged", "Warning BadExpression", "Warning BadReservation", "Warning NotSupportedYet")
+		s.wantEvents("Normal NodeStoragePlanned", "Normal NodeStorageChanged", "Warning BadExpression", "Warning BadReservation", "Warning DeviceMissing")
 	})
 }
 

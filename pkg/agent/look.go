@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -43,6 +44,7 @@ type Host struct {
 	Groups  groups
 	Devices devices
 	Wiper   wiper
+	Mounts  mounter
 }
 
 // look sees everything once: one LVM process, one to list the devices, and more
@@ -60,10 +62,15 @@ func (a *Agent) look(ctx context.Context, spec v1alpha1.StorageSpec) (sighting, 
 	}
 	owners := a.owners(report)
 	seen := sighting{lvm: report, listed: map[string]initplan.Device{}, listedFor: map[string]initplan.Objection{}}
-	if seen.mounts, err = a.lookAtMounts(all); err != nil {
+	mounted, err := a.hostMounts()
+	if err != nil {
 		return sighting{}, err
 	}
-	if seen.disks, err = a.survey(ctx, all, owners); err != nil {
+	seen.mounts, seen.mounted = a.lookAtMounts(mounted, all), map[string]bool{}
+	for _, m := range mounted {
+		seen.mounted[m.Target] = true
+	}
+	if seen.disks, seen.systems, err = a.survey(ctx, all, owners); err != nil {
 		return sighting{}, err
 	}
 	for _, d := range seen.disks {
@@ -73,10 +80,16 @@ func (a *Agent) look(ctx context.Context, spec v1alpha1.StorageSpec) (sighting, 
 	}
 	seen.ids = maps.Clone(a.ids)
 	for _, path := range initplan.DevicesToInspect(spec) {
-		if seen.listed[path], err = a.inspect(ctx, path, owners); err != nil {
+		var fs initplan.FileSystem
+		if seen.listed[path], fs, err = a.inspect(ctx, path, owners); err != nil {
 			return sighting{}, err
 		}
+		isFound := func(other initplan.FileSystem) bool { return other.Resolved == fs.Resolved }
+		if fs.UUID != "" && !slices.ContainsFunc(seen.systems, isFound) {
+			seen.systems = append(seen.systems, fs)
+		}
 	}
+	seen.occupied = a.occupied(spec, seen)
 	a.noteWants(spec, &seen)
 	return seen, nil
 }
@@ -116,26 +129,28 @@ func (a *Agent) noteWants(spec v1alpha1.StorageSpec, seen *sighting) {
 	}
 }
 
-// inspect finds out about one device of the spec.
-func (a *Agent) inspect(ctx context.Context, path string, owners map[string]string) (initplan.Device, error) {
+// inspect finds out about one device of the spec, and the file system on it, if any.
+func (a *Agent) inspect(ctx context.Context, path string, owners map[string]string) (initplan.Device, initplan.FileSystem, error) {
 	device := initplan.Device{Resolved: a.identity(path)}
 	owner, isMember := owners[device.Resolved]
 	if owner != "" {
-		return device, nil // in a group: what is on it is no news
+		return device, initplan.FileSystem{}, nil // in a group: what is on it is no news
 	}
 	evidence, err := a.host.Devices.Inspect(ctx, path)
 	switch {
 	case ctx.Err() != nil:
-		return initplan.Device{}, fmt.Errorf("inspecting device %s: %w", path, context.Cause(ctx))
-	case err != nil: // what cannot be inspected is not provably blank
-		device.Objections = []initplan.Objection{{Reason: notInspected, Message: fmt.Sprintf("could not be inspected: %v", err)}}
-		return device, nil
-	case !evidence.Exists:
-		return initplan.Device{}, nil
+		return initplan.Device{}, initplan.FileSystem{}, fmt.Errorf("inspecting device %s: %w", path, context.Cause(ctx))
+	case err == nil && !evidence.Exists:
+		return initplan.Device{}, initplan.FileSystem{}, nil
 	}
 	device.Orphan = isMember
-	device.Objections = a.objections(blockdev.Finding{Evidence: evidence})
-	return device, nil
+	// What cannot be inspected is not provably blank.
+	device.Objections = a.objections(blockdev.Finding{Evidence: evidence, Err: err})
+	fs, _ := fileSystemOn(path, device.Resolved, evidence.Signatures)
+	if evidence.Busy {
+		fs = initplan.FileSystem{} // somebody uses it, mounted where the host does not see
+	}
+	return device, fs, nil
 }
 
 // identity tells one device from another whatever they are called: by number

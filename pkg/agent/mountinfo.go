@@ -27,21 +27,12 @@ type fileSystem struct {
 	refused initplan.Objection
 }
 
-// lookAtMounts reads what the host's first process sees mounted. It starts no
-// program.
-func (a *Agent) lookAtMounts(devices []blockdev.Device) ([]fileSystem, error) {
+// lookAtMounts tells which of all mounts are worth reporting. It starts no program.
+func (a *Agent) lookAtMounts(all []mounts.Mount, devices []blockdev.Device) []fileSystem {
 	root := a.options.HostRoot
-	content, err := os.ReadFile(filepath.Join(root, "proc/1/mountinfo"))
-	if err != nil {
-		return nil, fmt.Errorf("reading the host's mounts: %w", err)
-	}
-	all, err := mounts.ParseMountinfo(content)
-	if err != nil {
-		return nil, fmt.Errorf("reading the host's mounts: %w", err)
-	}
-	uuids := map[string]string{} // by number
+	uuids := map[string]string{} // by identity
 	for _, d := range devices {
-		uuids[fmt.Sprintf("%d:%d", d.Major, d.Minor)] = d.UUID
+		uuids[a.identity(d.Path)] = d.UUID
 	}
 	var systems []fileSystem
 	for _, m := range storageMounts(all) {
@@ -51,12 +42,25 @@ func (a *Agent) lookAtMounts(devices []blockdev.Device) ([]fileSystem, error) {
 		}
 		system := fileSystem{Mount: m, total: usage.Total, available: usage.Available}
 		if uuid := uuids[a.identity(m.Source)]; uuid != "" {
-			system.id = "fsuuid-" + uuid
+			system.id = fsID + uuid
 		}
 		system.refused = unfit(system, all, root)
 		systems = append(systems, system)
 	}
-	return systems, nil
+	return systems
+}
+
+// hostMounts returns all that the host's first process sees mounted.
+func (a *Agent) hostMounts() ([]mounts.Mount, error) {
+	content, err := os.ReadFile(filepath.Join(a.options.HostRoot, "proc/1/mountinfo"))
+	if err != nil {
+		return nil, fmt.Errorf("reading the host's mounts: %w", err)
+	}
+	all, err := mounts.ParseMountinfo(content)
+	if err != nil {
+		return nil, fmt.Errorf("reading the host's mounts: %w", err)
+	}
+	return all, nil
 }
 
 // unfit says what keeps a mounted file system from being handed out whole.

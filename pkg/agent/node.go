@@ -14,7 +14,13 @@ import (
 
 // node returns what planning needs of what was seen, and of what was reported before.
 func (a *Agent) node(seen sighting, before v1alpha1.NodeLocalStorageStatus) initplan.Node {
-	node := initplan.Node{Devices: seen.listed}
+	node := initplan.Node{
+		Name: a.options.Node, Devices: seen.listed, FileSystems: seen.systems, Occupied: seen.occupied,
+		KnownMounts: knownMounts(a.options.Node, before.NodeStorageInfo.MountPoints),
+	}
+	for _, m := range seen.mounts {
+		node.Mounts = append(node.Mounts, initplan.Mount{Path: m.Target, Resolved: a.identity(m.Source), UUID: strings.TrimPrefix(m.id, fsID)})
+	}
 	for _, g := range before.NodeStorageInfo.VolumeGroups {
 		node.Known = append(node.Known, g.Name)
 	}

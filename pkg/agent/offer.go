@@ -42,9 +42,9 @@ type disk struct {
 }
 
 // survey finds out which of all block devices are worth reporting, and what keeps each
-// from being offered. owners names the group of each physical volume, "" for one that
+// from being offered, and the file systems on idle ones. owners names the group of each physical volume, "" for one that
 // is in none, by identity.
-func (a *Agent) survey(ctx context.Context, all []blockdev.Device, owners map[string]string) ([]disk, error) {
+func (a *Agent) survey(ctx context.Context, all []blockdev.Device, owners map[string]string) ([]disk, []initplan.FileSystem, error) {
 	var worth []blockdev.Device
 	for _, d := range all {
 		if a.worthReporting(d) {
@@ -54,7 +54,7 @@ func (a *Agent) survey(ctx context.Context, all []blockdev.Device, owners map[st
 	slices.SortFunc(worth, byName(func(d blockdev.Device) string { return d.Path }))
 	found, err := a.host.Devices.Survey(ctx, worth)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	twins := map[string][]string{}
 	for _, d := range worth {
@@ -63,7 +63,7 @@ func (a *Agent) survey(ctx context.Context, all []blockdev.Device, owners map[st
 		}
 	}
 	within := groupsWithin(all, owners, a.identity)
-	disks := make([]disk, 0, len(worth))
+	disks, systems := make([]disk, 0, len(worth)), []initplan.FileSystem(nil)
 	for _, d := range worth {
 		owner, isMember := owners[a.identity(d.Path)]
 		objections := a.objections(found[d.KernelName])
@@ -77,13 +77,16 @@ func (a *Agent) survey(ctx context.Context, all []blockdev.Device, owners map[st
 		}
 		if len(seen.keep) == 0 {
 			seen.contents = found[d.KernelName].Contents
+			if fs, is := fileSystemOn(d.Path, a.identity(d.Path), found[d.KernelName].Signatures); is {
+				systems = append(systems, fs)
+			}
 		}
 		if objections = append(objections, withoutIdentity(d, twins[d.ID])...); len(objections) > 0 {
 			seen.refused = objections[0]
 		}
 		disks = append(disks, seen)
 	}
-	return disks, nil
+	return disks, systems, nil
 }
 
 // groupsWithin returns the groups of which a partition of each device, by kernel name,

@@ -69,7 +69,7 @@ func TestWhatKeepsADeviceFromBeingOffered(t *testing.T) {
 		"/dev/sdb": evidence(func(e *blockdev.Evidence) { e.Holders = []string{"dm-7"} }),
 	}}}
 	a.pattern = defaultPattern(t)
-	disks, err := a.survey(t.Context(), []blockdev.Device{
+	disks, _, err := a.survey(t.Context(), []blockdev.Device{
 		device("vda", "disk", "a"), device("nvme0n1", "disk", "n"), device("vdc", "disk", "c"), device("vdd", "disk", "d"), device("vde", "disk", "e"),
 		device("vdf", "disk", "f"), device("vdg", "disk", ""), device("sda", "disk", "same"), device("sdb", "disk", "same"), device("ubdb1", "part", "p"), multipath,
 		device("loop0", "loop", ""), device("sr0", "rom", ""), device("zram0", "ram", ""), device("dm-0", "lvm", ""),

@@ -204,3 +204,34 @@ func TestARealGroupThatLosesADisk(t *testing.T) {
 			slices.Contains(s.FilteredStorageInfo.VolumeGroups, realGroup)
 	})
 }
+
+func TestARealMountPointIsMadeOnceAndMountedAgain(t *testing.T) {
+	disk := scsiDisks(t)[0]
+	const at = "/mnt/open-local/a"
+	t.Cleanup(func() {
+		runOnHost(t, "umount", at)
+		runOnHost(t, "wipefs", "--all", disk)
+	})
+	n := newRealNode(t)
+	n.edit(func(nls *v1alpha1.NodeLocalStorage) {
+		nls.Spec.ListConfig.MountPoints.Include = []string{"/mnt/.*"}
+		nls.Spec.ResourceToBeInited.MountPoints = []v1alpha1.MountPointToBeInited{{Path: at, Device: disk, FsType: "ext4", Options: []string{"noatime"}}}
+	})
+	reported := func(s v1alpha1.NodeLocalStorageStatus) bool {
+		return slices.ContainsFunc(s.NodeStorageInfo.MountPoints, func(m v1alpha1.MountPoint) bool {
+			return m.Name == at && m.Device == disk && m.ID == "fsuuid-"+initplan.FileSystemUUID("n1", at) && m.Condition == v1alpha1.StorageReady &&
+				slices.Contains(m.Options, "noatime")
+		})
+	}
+	n.wantReport("a mount point that was made", func(s v1alpha1.NodeLocalStorageStatus) bool {
+		return reported(s) && slices.Contains(s.FilteredStorageInfo.MountPoints, at)
+	})
+	if err := os.WriteFile(filepath.Join(at, "data"), []byte("kept"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n.host("umount", at) // as after a reboot
+	n.wantReport("a mount point that is mounted again", func(s v1alpha1.NodeLocalStorageStatus) bool {
+		kept, err := os.ReadFile(filepath.Join(at, "data"))
+		return err == nil && string(kept) == "kept" && reported(s)
+	})
+}

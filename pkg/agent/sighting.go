@@ -13,6 +13,12 @@ type sighting struct {
 	lvm    lvm.Report
 	disks  []disk
 	mounts []fileSystem
+	// systems are the file systems on devices that nothing uses.
+	systems []initplan.FileSystem
+	// mounted has every path at which anything is mounted.
+	mounted map[string]bool
+	// occupied says why nothing can be mounted at paths of the spec.
+	occupied map[string]string
 	// ids says who the devices are, or were when they were last seen, by path.
 	ids map[string]string
 	// listed holds what the device paths of the spec lead to.

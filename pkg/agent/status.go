@@ -37,9 +37,16 @@ func describe(seen sighting, nls *v1alpha1.NodeLocalStorage, driver string, miss
 	for _, name := range missing { // remembered until it is back or made anew
 		info.VolumeGroups = append(info.VolumeGroups, v1alpha1.VolumeGroup{Name: name, Condition: v1alpha1.StorageFault})
 	}
+	known := knownMounts(nls.Name, nls.Status.NodeStorageInfo.MountPoints)
 	for _, m := range seen.mounts {
-		info.MountPoints = append(info.MountPoints, describeMount(m, selectors.MountPoints))
+		described := describeMount(m, selectors.MountPoints)
+		if described.ID == "" && slices.Contains(known, m.Target) { // not to be forgotten because it cannot be read
+			described.ID = fsID + initplan.FileSystemUUID(nls.Name, m.Target)
+		}
+		info.MountPoints = append(info.MountPoints, described)
 	}
+	info.MountPoints = append(info.MountPoints, seen.lostMounts(nls)...)
+	slices.SortStableFunc(info.MountPoints, byName(func(m v1alpha1.MountPoint) string { return m.Name }))
 	slices.SortStableFunc(info.VolumeGroups, byName(func(g v1alpha1.VolumeGroup) string { return g.Name }))
 
 	status := v1alpha1.NodeLocalStorageStatus{NodeStorageInfo: info, FilteredStorageInfo: filter(info, selectors)}

@@ -26,6 +26,9 @@ func (h *Host) identify(devices []Device) {
 			continue // gone since it was listed, and who it was is no matter
 		}
 		h.names(d, dir)
+		if d.UUID == "" && len(d.Mountpoints) > 0 {
+			d.UUID = h.mountedUUID(d)
+		}
 		if d.Type != "part" {
 			d.ID = first(d.identities(dir, h.udev(d.Major, d.Minor)))
 		}

@@ -154,6 +154,9 @@ func TestAFileSystemIsSeenWhetherMountedOrNot(t *testing.T) {
 			if diff := cmp.Diff([]string{dir}, e.Mountpoints); diff != "" {
 				t.Errorf("mount points (-want +got):\n%s", diff)
 			}
+			if got := l.wantDevice(e.KernelName).UUID; got != e.Signatures[0].UUID {
+				t.Errorf("UUID in the list %q, want %q", got, e.Signatures[0].UUID)
+			}
 			if diff := cmp.Diff([]string{dir}, l.wantDevice(e.KernelName).Mountpoints); diff != "" {
 				t.Errorf("mount points in the list (-want +got):\n%s", diff)
 			}

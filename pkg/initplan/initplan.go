@@ -69,11 +69,21 @@ func (s WipeDevice) String() string {
 
 // A Node is what the agent saw, as far as planning needs it.
 type Node struct {
+	Name   string
 	Groups []Group
 	// Devices holds what each path of the spec leads to, under that path.
 	Devices map[string]Device
 	// Known names the groups that earlier reports of this node had.
 	Known []string
+	// FileSystems are those found on devices that nothing uses.
+	FileSystems []FileSystem
+	Mounts      []Mount
+	// KnownMounts are the mount points of which earlier reports had the file system that
+	// was made for them.
+	KnownMounts []string
+	// Occupied says why nothing can be mounted at paths of the spec where nothing is
+	// mounted, such as "is not empty".
+	Occupied map[string]string
 	// Disks are all devices that something could be destroyed on.
 	Disks []Disk
 	// Wiped are the entries of the spec's wipe list that were carried out before.
@@ -149,7 +159,14 @@ const (
 	SameIdentity      = "SameIdentity"
 	ContentsChanged   = "ContentsChanged"
 	StepFailed        = "StepFailed"
-	NotSupportedYet   = "NotSupportedYet"
+
+	InvalidMountPath      = "InvalidMountPath"
+	InvalidMountOption    = "InvalidMountOption"
+	UnsupportedFileSystem = "UnsupportedFileSystem"
+	MountListedTwice      = "MountPointListedTwice"
+	MountedOtherwise      = "MountedOtherwise"
+	MountPointMissing     = "MountPointMissing"
+	NotEmpty              = "NotEmpty"
 )
 
 // A Problem is something the spec asks for that is not done, and why.

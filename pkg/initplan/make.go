@@ -18,7 +18,7 @@ import (
 // whose group was not found, or when an earlier report had the group and a
 // device is missing now. A group that is there is only ever extended, whoever made it.
 func Make(spec v1alpha1.StorageSpec, seen Node) ([]Step, []Problem) {
-	p := planner{seen: seen, wanted: merge(spec.ResourceToBeInited.VGs)}
+	p := planner{seen: seen, wanted: merge(spec.ResourceToBeInited.VGs), mounts: spec.ResourceToBeInited.MountPoints}
 	p.claims = p.claim()
 	for _, wipe := range spec.ResourceToBeInited.Wipe {
 		p.wipe(wipe)
@@ -27,11 +27,8 @@ func Make(spec v1alpha1.StorageSpec, seen Node) ([]Step, []Problem) {
 		p.group(want)
 	}
 	p.adopted(spec.ListConfig.VGs)
-	for _, mount := range spec.ResourceToBeInited.MountPoints {
-		p.problems = append(p.problems, Problem{
-			Area: OfMountPoints, Reason: NotSupportedYet, Object: mount.Path,
-			Message: "mount point " + mount.Path + " on " + mount.Device + " was not made: this version does not initialise mount points yet",
-		})
+	for _, mount := range p.mounts {
+		p.mountPoint(mount)
 	}
 	return p.steps, p.problems
 }
@@ -40,12 +37,18 @@ func Make(spec v1alpha1.StorageSpec, seen Node) ([]Step, []Problem) {
 // each once and only those that are fit to be looked up.
 func DevicesToInspect(spec v1alpha1.StorageSpec) []string {
 	var paths []string
+	add := func(device string) {
+		if validPath(device) && !slices.Contains(paths, device) {
+			paths = append(paths, device)
+		}
+	}
 	for _, want := range spec.ResourceToBeInited.VGs {
 		for _, device := range want.Devices {
-			if validPath(device) && !slices.Contains(paths, device) {
-				paths = append(paths, device)
-			}
+			add(device)
 		}
+	}
+	for _, mount := range spec.ResourceToBeInited.MountPoints {
+		add(mount.Device)
 	}
 	return paths
 }
@@ -73,22 +76,29 @@ func merge(entries []v1alpha1.VGToBeInited) []want {
 type planner struct {
 	seen   Node
 	wanted []want
-	claims map[string][]string // by resolved device, the groups it is listed for
+	mounts []v1alpha1.MountPointToBeInited
+	claims map[string][]string // by resolved device, what it is listed for
 
 	steps    []Step
 	problems []Problem
 }
 
-// claim finds for which groups each device is listed, by any of its paths.
+// claim finds what each device is listed for, by any of its paths.
 func (p *planner) claim() map[string][]string {
 	claims := map[string][]string{}
+	add := func(device, what string) {
+		resolved := p.seen.Devices[device].Resolved
+		if resolved != "" && !slices.Contains(claims[resolved], what) {
+			claims[resolved] = append(claims[resolved], what)
+		}
+	}
 	for _, w := range p.wanted {
 		for _, device := range w.devices {
-			resolved := p.seen.Devices[device].Resolved
-			if resolved != "" && !slices.Contains(claims[resolved], w.name) {
-				claims[resolved] = append(claims[resolved], w.name)
-			}
+			add(device, "volume group "+w.name)
 		}
+	}
+	for _, m := range p.mounts {
+		add(m.Device, "mount point "+m.Path)
 	}
 	return claims
 }
@@ -228,7 +238,7 @@ func (p *planner) judge(group, listed string, device Device) (problem *Problem, 
 		return because(InOtherGroup, "it is a physical volume of volume group %s", owner)
 	}
 	if others := p.claims[device.Resolved]; len(others) > 1 {
-		return because(DeviceListedTwice, "it is listed for the volume groups %s", strings.Join(others, " and "))
+		return because(DeviceListedTwice, "it is listed for %s", strings.Join(others, " and "))
 	}
 	if device.Orphan {
 		return because(OrphanPV, "it is a physical volume of no group that could be found; if nothing on it is needed, remove that with pvremove")

@@ -258,13 +258,6 @@ func TestMake(t *testing.T) {
 			seen: node(groups(initplan.Group{Name: "pool", Devices: []string{"/dev/vdc"}, Grown: []string{"/dev/vdc"}, Partial: true})),
 			want: []string{"GroupsReady GroupPartial pool"},
 		},
-		"a mount point is said not to be made": {
-			spec: v1alpha1.StorageSpec{ResourceToBeInited: v1alpha1.ResourceToBeInited{
-				MountPoints: []v1alpha1.MountPointToBeInited{{Path: "/mnt/open-local/a", Device: "/dev/vdd"}},
-			}},
-			seen: node(nil, blank("/dev/vdd")),
-			want: []string{"MountPointsReady NotSupportedYet /mnt/open-local/a"},
-		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			steps, problems := initplan.Make(test.spec, test.seen)
@@ -301,6 +294,8 @@ func TestStepsCanBeRead(t *testing.T) {
 		"create volume group pool from /dev/vdc, /dev/vdd":                           initplan.CreateGroup{Group: "pool", Devices: []string{"/dev/vdc", "/dev/vdd"}},
 		"grow volume group pool into what /dev/vdc has become larger by":             initplan.GrowDevice{Group: "pool", Device: "/dev/vdc"},
 		"destroy all that is on /dev/vdc (wwn-0x1, contents 3f2a), as the spec asks": initplan.WipeDevice{ID: "wwn-0x1", Device: "/dev/vdc", Contents: "3f2a"},
+		"make an xfs file system on /dev/vdd for mount point /mnt/a":                 initplan.MakeFileSystem{Path: "/mnt/a", Device: "/dev/vdd", FSType: "xfs"},
+		"mount the xfs file system on /dev/vdd at /mnt/a":                            initplan.MountFileSystem{Path: "/mnt/a", Device: "/dev/vdd", FSType: "xfs"},
 		"extend volume group pool by /dev/vdc":                                       initplan.ExtendGroup{Group: "pool", Devices: []string{"/dev/vdc"}},
 	} {
 		if got := step.String(); got != want {
