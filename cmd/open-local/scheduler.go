@@ -13,9 +13,12 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
 
@@ -39,6 +42,7 @@ type schedulerOptions struct {
 	strategy           string
 	election           election
 	address            string // of this pod
+	wake               string // namespace/name of what is written to wake the scheduler
 }
 
 func schedulerCommand() *cobra.Command {
@@ -71,6 +75,7 @@ func (o *schedulerOptions) addFlags(flags *pflag.FlagSet) {
 	flags.DurationVar(&o.HoldTimeout, "hold-timeout", extender.DefaultHoldTimeout, "how long room is kept for a pod until the scheduler's choice shows")
 	o.election.addFlags(flags, "extenders")
 	flags.StringVar(&o.address, "pod-ip", os.Getenv("POD_IP"), "address at which the others reach this one when it leads (default: $POD_IP)")
+	flags.StringVar(&o.wake, "wake-with", "", "NAMESPACE/NAME of a CSIStorageCapacity to write on when a pod that waits has room, as kube-scheduler tries it again then (default: it is tried when anything else changes, or after five minutes)")
 	flags.DurationVar(&o.HoldWait, "hold-wait", extender.DefaultHoldWait, "how long a pod waits for others to choose when only what they hold is in its way; below the scheduler's httpTimeout")
 }
 
@@ -90,6 +95,11 @@ func runScheduler(ctx context.Context, o schedulerOptions) error {
 	client, err := o.connect(ctx)
 	if err != nil {
 		return err
+	}
+	if o.wake != "" {
+		if o.Wake, err = waking(client.core, o.wake); err != nil {
+			return err
+		}
 	}
 	var elect extender.Election
 	if o.election.enabled {
@@ -145,6 +155,24 @@ func (o *schedulerOptions) connect(ctx context.Context) (*clients, error) {
 	}
 	o.Events = recorder(ctx, client, schedulerComponent, "")
 	return &clients{client, storage}, nil
+}
+
+// waking returns what changes the CSIStorageCapacity of that name: kube-scheduler watches
+// these, and after any change tries pods again that an extender refused. Nobody reads the
+// number.
+func waking(client kubernetes.Interface, name string) (func(context.Context) error, error) {
+	namespace, name, err := cache.SplitMetaNamespaceKey(name)
+	if err != nil || namespace == "" || name == "" {
+		return nil, fmt.Errorf("--wake-with %q is not NAMESPACE/NAME of a CSIStorageCapacity", name)
+	}
+	objects := client.StorageV1().CSIStorageCapacities(namespace)
+	return func(ctx context.Context) error {
+		change := fmt.Appendf(nil, `{"capacity":"%d"}`, time.Now().UnixMilli())
+		if _, err := objects.Patch(ctx, name, types.MergePatchType, change, metav1.PatchOptions{}); err != nil {
+			return fmt.Errorf("writing on CSIStorageCapacity %s/%s, which the chart installs: %w", namespace, name, err)
+		}
+		return nil
+	}, nil
 }
 
 // stand has this extender stand for election, under a name that ends in its address.

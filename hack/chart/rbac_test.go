@@ -38,6 +38,7 @@ var allowed = map[string][]string{
 		"list,watch storageclasses.storage.k8s.io",
 		"[create leases.coordination.k8s.io]",
 		"[get,update leases.coordination.k8s.io named open-local-scheduler-extender]",
+		"[patch csistoragecapacities.storage.k8s.io named open-local-scheduler-extender]",
 	},
 	"open-local-csi-controller": {
 		"create,delete,get,list,patch,watch persistentvolumes",

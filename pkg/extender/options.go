@@ -19,6 +19,7 @@
 package extender
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -58,7 +59,10 @@ type Options struct {
 	Snapshots dynamic.Interface
 	// Events are told on pods that wait why no node has room. None when nil.
 	Events record.EventRecorder
-	Clock  clock.Clock // the real one when nil
+	// Wake has the scheduler try pods again that an extender has refused: a change of
+	// any object that it watches does. Nobody is woken when nil.
+	Wake  func(context.Context) error
+	Clock clock.Clock // the real one when nil
 }
 
 // The defaults of Options.

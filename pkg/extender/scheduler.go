@@ -32,6 +32,7 @@ type Scheduler struct {
 
 	meter  *meter
 	teller *teller     // nil where no events are sent
+	waker  *waker      // nil where the scheduler is not woken
 	spaces chan *space // not in use
 
 	// events is held while news of an object is worked in, and while a reservation is
@@ -63,6 +64,9 @@ func New(o Options, core kubernetes.Interface, storage versioned.Interface) (*Sc
 	}
 	if o.Events != nil {
 		s.teller = newTeller(s)
+	}
+	if o.Wake != nil {
+		s.waker = newWaker(s, o.Wake)
 	}
 	return s, nil
 }

@@ -61,6 +61,12 @@ func (s *Scheduler) Run(ctx context.Context, at Listeners, registry *prometheus.
 			return nil
 		})
 	}
+	if s.waker != nil {
+		group.Go(func() error {
+			s.waker.run(ctx)
+			return nil
+		})
+	}
 	group.Go(func() error { return serve(ctx, plain, s.Handler(ctx, registry)) })
 	if secure != nil {
 		if s.o.ReserveTLS == nil {

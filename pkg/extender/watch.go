@@ -108,6 +108,9 @@ func (s *Scheduler) rebuild(log klog.Logger) {
 			s.teller.seen(nil, pod)
 		}
 	}
+	for _, pod := range pods {
+		s.waker.seen(pod)
+	}
 	stats := s.ledger.Stats()
 	log.Info("Ready to answer", "nodes", stats.Nodes, "promises", stats.Promises)
 }
@@ -139,6 +142,7 @@ func (s *Scheduler) report(name string) bool {
 // syncNode works in news of a node or its storage. What was promised on a node before
 // it reported is promised now.
 func (s *Scheduler) syncNode(log klog.Logger, name string) {
+	s.waker.freed(name)
 	if !s.report(name) {
 		return
 	}
@@ -165,6 +169,7 @@ func (s *Scheduler) volumeGone(pv *corev1.PersistentVolume) {
 	if p, ours := placedBy(s.o.Driver, pv); ours {
 		s.ledger.Gone(p.name, p.node, s.soon())
 		s.ledger.Grow(p.name, 0)
+		s.waker.freed(p.node)
 	}
 }
 
@@ -223,6 +228,7 @@ func (s *Scheduler) claimGone(pvc *corev1.PersistentVolumeClaim) {
 	delete(s.reserved, name)
 	s.ledger.Linger(name, s.soon())
 	s.unwished(pvc)
+	s.waker.freed(pvc.Annotations[annSelectedNode])
 }
 
 // podSeen ends what the pod holds when it has landed or ended, and counts its inline
@@ -231,6 +237,7 @@ func (s *Scheduler) podSeen(before, now *corev1.Pod) {
 	if s.teller != nil {
 		s.teller.seen(before, now)
 	}
+	s.waker.seen(now)
 	switch {
 	case ended(now):
 		if before == nil || !ended(before) {
@@ -247,6 +254,8 @@ func (s *Scheduler) podSeen(before, now *corev1.Pod) {
 // podGone ends what the pod holds and has: its inline volumes, and what was promised
 // for claims of it that never showed a node.
 func (s *Scheduler) podGone(pod *corev1.Pod) {
+	s.waker.gone(pod)
+	s.waker.freed(pod.Spec.NodeName)
 	s.ledger.Release(string(pod.UID))
 	for _, claim := range s.inlineClaims(pod) {
 		s.ledger.Linger(claim.Volume, s.soon())
