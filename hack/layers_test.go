@@ -26,7 +26,7 @@ var layers = []struct {
 }{
 	{"pure", []string{"capacity", "volume", "allocator", "ledger", "initplan"}},
 	{"hands", []string{"hostexec", "devfile", "devmapper", "blockcopy", "lvm", "blockdev", "wipe", "mounts", "iolimit"}},
-	{"workflows", []string{"provision", "health"}},
+	{"workflows", []string{"exclusive", "provision", "health"}},
 	{"edges", []string{"agent", "controller", "directory", "driver", "extender", "metrics", "nodeapi", "rpc", "sweep", "tlsfiles"}},
 }
 
@@ -42,6 +42,7 @@ var reaches = []struct {
 	{"lvm", `^k8s\.io/(api|client-go)/|` + module + `apis/`, "tools do not know why they are used"},
 	{"blockdev", `^k8s\.io/(api|client-go)/|` + module + `apis/`, "tools do not know why they are used"},
 	{"provision", `container-storage-interface|^google\.golang\.org/grpc|^k8s\.io/client-go`, "it must be testable with structs"},
+	{"exclusive", `container-storage-interface|^google\.golang\.org/grpc|^k8s\.io/client-go`, "it must be testable with structs"},
 	{"extender", `/pkg/(lvm|blockdev|hostexec|driver|mounts|provision)$|container-storage-interface`, "the scheduler side never touches a disk"},
 	{"controller", `/pkg/(lvm|hostexec|blockdev|mounts)$`, "it has no node"},
 	{"extender", `/pkg/(driver|agent|controller)$`, "the roles meet only in the API server"},
