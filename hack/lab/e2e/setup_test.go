@@ -109,24 +109,33 @@ func (l *labs) setUp(t *testing.T, dir string) *suite {
 			said, err := cmd.CombinedOutput()
 			return string(said), err
 		},
+		install: func(ctx context.Context, values ...string) (string, error) {
+			args := []string{"upgrade", "--install", "open-local", "./helm", "--kubeconfig", lab.Kubeconfig(),
+				"--namespace", installedIn, "--wait", "--timeout", "4m", "--set", "nlsc.create=false"}
+			for _, value := range values {
+				args = append(args, "--set", value)
+			}
+			helm := exec.CommandContext(ctx, lab.Program("helm"), args...)
+			helm.Dir = root
+			said, err := helm.CombinedOutput()
+			return string(said), err
+		},
 	}
 	if disks := lab.Disks(); !slices.Equal(disks, []string{firstDisk, secondDisk, spareDisk}) {
 		t.Fatalf("the disks of a node are %v", disks)
 	}
-	s.install(t, lab, root)
+	s.begins(t)
 	s.awaitGroups(t)
 	return s
 }
 
-func (s *suite) install(t *testing.T, lab *cluster.Cluster, root string) {
+// begins installs the chart and tells every node its storage.
+func (s *suite) begins(t *testing.T) {
 	t.Helper()
 	started := time.Now()
-	helm := exec.CommandContext(t.Context(), lab.Program("helm"), "upgrade", "--install", "open-local", "./helm",
-		"--kubeconfig", lab.Kubeconfig(), "--namespace", installedIn, "--set", "nlsc.create=false", "--wait", "--timeout", "4m")
-	helm.Dir = root
-	if out, err := helm.CombinedOutput(); err != nil {
+	if said, err := s.install(t.Context()); err != nil {
 		s.tell(t, installedIn)
-		t.Fatalf("installing the chart: %v\n%s", err, out)
+		t.Fatalf("installing the chart: %v\n%s", err, said)
 	}
 	config := &v1alpha1.NodeLocalStorageInitConfig{ObjectMeta: metav1.ObjectMeta{Name: configName}}
 	config.Spec.GlobalConfig = groups()

@@ -41,6 +41,8 @@ func TestOpenLocal(t *testing.T) {
 		{"a device with data on it is left alone and named", deviceWithDataIsLeftAlone},
 		{"twenty pods at once fill a node to the last extent", burstFillsANode},
 		{"pods that race for room run as far as it goes and the others follow", racersShareWhatFits},
+		{"a burst goes on when the leading extender is killed in its midst", extenderDiesAmidABurst},
+		{"a second scheduler places pods that ask for it", secondScheduler},
 		{"everything of open-local dies amid twenty creates and nothing leaks", killedAmidCreates},
 		{"volumes grow while they are used and while they are not", volumesGrow},
 		{"growth beyond the group says both numbers, does no harm and can be taken back", growthBeyondTheGroup},
@@ -79,6 +81,8 @@ type suite struct {
 	nodes []string
 	// kubectl is run as the cluster's administrator, for what needs more than requests.
 	kubectl func(ctx context.Context, args ...string) (string, error)
+	// install brings the chart to these values, and others to what cases have.
+	install func(ctx context.Context, values ...string) (string, error)
 }
 
 // node is what the cases do to the nodes of the lab.
