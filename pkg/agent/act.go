@@ -126,12 +126,32 @@ func (a *Agent) carryOut(ctx context.Context, step initplan.Step) error {
 
 // stillBlank looks at devices once more, right before they are written to.
 func (a *Agent) stillBlank(ctx context.Context, paths []string) error {
+	all, err := a.host.Devices.Devices(ctx)
+	if err != nil {
+		return err
+	}
+	held, err := a.host.Book.List()
+	if err != nil {
+		return err
+	}
+	against := map[string]initplan.Objection{} // by identity
+	for name, objection := range holdings(held).objections(all) {
+		for _, d := range all {
+			if d.KernelName == name {
+				against[a.identity(d.Path)] = objection
+			}
+		}
+	}
 	for _, path := range paths {
 		evidence, err := a.host.Devices.Inspect(ctx, path)
 		if err != nil {
 			return err
 		}
-		if objections := a.objections(blockdev.Finding{Evidence: evidence}); len(objections) > 0 {
+		objections := a.objections(blockdev.Finding{Evidence: evidence})
+		if objection, is := against[a.identity(path)]; is {
+			objections = append(objections, objection)
+		}
+		if len(objections) > 0 {
 			return fmt.Errorf("device %s is not blank any more: it %s", path, objections[0].Message)
 		}
 	}

@@ -187,7 +187,8 @@ func (a *Agent) Run(ctx context.Context) error {
 }
 
 // Watch tells the agent of events on the node until ctx ends: of the kernel's
-// about block devices and mounts, and of LVM's changes to its metadata. An event source that
+// about block devices and mounts, of LVM's changes to its metadata, and of volumes that
+// are given whole devices. An event source that
 // fails is tried again; what it missed is seen by a look then.
 func (a *Agent) Watch(ctx context.Context) error {
 	var wg sync.WaitGroup
@@ -195,6 +196,7 @@ func (a *Agent) Watch(ctx context.Context) error {
 	for name, watch := range map[string]func(context.Context) error{
 		"kernel":   a.watchKernel,
 		"mounts":   func(ctx context.Context) error { return watchMounts(ctx, a.options.HostRoot, a.Changed) },
+		"book":     func(ctx context.Context) error { return watchBook(ctx, a.host.Book.Dir(), a.Changed) },
 		"metadata": func(ctx context.Context) error { return watchMetadata(ctx, a.options.HostRoot, a.Changed) },
 	} {
 		wg.Go(func() { a.keepWatching(ctx, name, watch) })

@@ -27,6 +27,7 @@ import (
 	"github.com/open-local/open-local/pkg/blockdev"
 	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/client/clientset/versioned/fake"
+	"github.com/open-local/open-local/pkg/exclusive"
 	"github.com/open-local/open-local/pkg/hostexec"
 	"github.com/open-local/open-local/pkg/lvm"
 	"github.com/open-local/open-local/pkg/lvm/lvmtest"
@@ -63,6 +64,7 @@ type fakeDevices struct {
 	signatures map[string]string // by path: what a program would recognise there
 	uuids      map[string]string // by path: of the file system
 	formats    int
+	failing    string // a path
 	wipes      []wipe.Order
 	err        error
 }
@@ -89,13 +91,16 @@ func (f *fakeDevices) Inspect(_ context.Context, path string) (blockdev.Evidence
 	defer f.mu.Unlock()
 	_, err := os.Stat(filepath.Join(f.root, path))
 	evidence := blockdev.Evidence{Path: path, Exists: err == nil, IsBlock: true, Type: "disk", Size: diskSize}
+	if f.failing == path {
+		evidence.Failing = "offline"
+	}
 	if signature := f.signatures[path]; signature != "" {
 		evidence.Signatures = []blockdev.Signature{{Type: signature, UUID: f.uuids[path]}}
 	}
 	return evidence, f.err
 }
 
-func (f *fakeDevices) Survey(ctx context.Context, devices []blockdev.Device) (map[string]blockdev.Finding, error) {
+func (f *fakeDevices) Survey(ctx context.Context, devices []blockdev.Device, _ func(blockdev.Device) bool) (map[string]blockdev.Finding, error) {
 	found := map[string]blockdev.Finding{}
 	for _, d := range devices {
 		e, err := f.Inspect(ctx, d.Path)
@@ -200,7 +205,7 @@ func (s *station) startOver(block devices) {
 		return s.fake.Run(ctx, name, args...)
 	})
 	agent, err := New(Options{Node: "n1", Driver: volume.DefaultDriver, HostRoot: s.root, Interval: 5 * time.Minute, Heartbeat: 5 * time.Minute},
-		Host{Groups: lvm.New(counted), Devices: block, Wiper: s.block, Mounts: s.block}, s.client, s.events, prometheus.NewRegistry())
+		Host{Groups: lvm.New(counted), Devices: block, Wiper: s.block, Mounts: s.block, Book: exclusive.NewBook(s.root)}, s.client, s.events, prometheus.NewRegistry())
 	if err != nil {
 		s.t.Fatal(err)
 	}

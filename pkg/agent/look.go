@@ -14,6 +14,7 @@ import (
 	"github.com/open-local/open-local/pkg/blockdev"
 	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/devfile"
+	"github.com/open-local/open-local/pkg/exclusive"
 	"github.com/open-local/open-local/pkg/initplan"
 	"github.com/open-local/open-local/pkg/lvm"
 	"github.com/open-local/open-local/pkg/wipe"
@@ -30,7 +31,7 @@ type groups interface {
 // devices is the part of *blockdev.Host that the agent needs.
 type devices interface {
 	Devices(ctx context.Context) ([]blockdev.Device, error)
-	Survey(ctx context.Context, devices []blockdev.Device) (map[string]blockdev.Finding, error)
+	Survey(ctx context.Context, devices []blockdev.Device, kernelOnly func(blockdev.Device) bool) (map[string]blockdev.Finding, error)
 	Inspect(ctx context.Context, path string) (blockdev.Evidence, error)
 }
 
@@ -45,6 +46,13 @@ type Host struct {
 	Devices devices
 	Wiper   wiper
 	Mounts  mounter
+	Book    book
+}
+
+// book is the part of *exclusive.Book that the agent needs.
+type book interface {
+	List() ([]exclusive.Record, error)
+	Dir() string
 }
 
 // look sees everything once: one LVM process, one to list the devices, and more
@@ -62,15 +70,18 @@ func (a *Agent) look(ctx context.Context, spec v1alpha1.StorageSpec) (sighting, 
 	}
 	owners := a.owners(report)
 	seen := sighting{lvm: report, listed: map[string]initplan.Device{}, listedFor: map[string]initplan.Objection{}}
+	if seen.holdings, err = a.host.Book.List(); err != nil {
+		return sighting{}, err
+	}
 	mounted, err := a.hostMounts()
 	if err != nil {
 		return sighting{}, err
 	}
-	seen.mounts, seen.mounted = a.lookAtMounts(mounted, all), map[string]bool{}
+	seen.mounts, seen.mounted = a.lookAtMounts(mounted, all, seen.holdings), map[string]bool{}
 	for _, m := range mounted {
 		seen.mounted[m.Target] = true
 	}
-	if seen.disks, seen.systems, err = a.survey(ctx, all, owners); err != nil {
+	if seen.disks, seen.systems, err = a.survey(ctx, all, owners, seen.holdings); err != nil {
 		return sighting{}, err
 	}
 	for _, d := range seen.disks {
@@ -79,6 +90,13 @@ func (a *Agent) look(ctx context.Context, spec v1alpha1.StorageSpec) (sighting, 
 		}
 	}
 	seen.ids = maps.Clone(a.ids)
+	taken := map[string]initplan.Objection{} // by identity
+	against := seen.holdings.objections(all)
+	for _, d := range all {
+		if objection, is := against[d.KernelName]; is {
+			taken[a.identity(d.Path)] = objection
+		}
+	}
 	for _, path := range initplan.DevicesToInspect(spec) {
 		var fs initplan.FileSystem
 		if seen.listed[path], fs, err = a.inspect(ctx, path, owners); err != nil {
@@ -87,6 +105,11 @@ func (a *Agent) look(ctx context.Context, spec v1alpha1.StorageSpec) (sighting, 
 		isFound := func(other initplan.FileSystem) bool { return other.Resolved == fs.Resolved }
 		if fs.UUID != "" && !slices.ContainsFunc(seen.systems, isFound) {
 			seen.systems = append(seen.systems, fs)
+		}
+		if objection, is := taken[seen.listed[path].Resolved]; is {
+			device := seen.listed[path]
+			device.Objections = slices.Insert(device.Objections, 0, objection)
+			seen.listed[path] = device
 		}
 	}
 	seen.occupied = a.occupied(spec, seen)

@@ -14,6 +14,7 @@ import (
 	"github.com/open-local/open-local/pkg/blockdev"
 	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/devfile"
+	"github.com/open-local/open-local/pkg/exclusive"
 	"github.com/open-local/open-local/pkg/initplan"
 	"github.com/open-local/open-local/pkg/mounts"
 )
@@ -23,12 +24,13 @@ type fileSystem struct {
 	mounts.Mount
 	total, available capacity.Bytes
 	id               string // which file system it is; empty when nothing tells
+	volume           string // which has it; empty when none does
 	// refused says why it is not offered, whatever is selected.
 	refused initplan.Objection
 }
 
 // lookAtMounts tells which of all mounts are worth reporting. It starts no program.
-func (a *Agent) lookAtMounts(all []mounts.Mount, devices []blockdev.Device) []fileSystem {
+func (a *Agent) lookAtMounts(all []mounts.Mount, devices []blockdev.Device, held holdings) []fileSystem {
 	root := a.options.HostRoot
 	uuids := map[string]string{} // by identity
 	for _, d := range devices {
@@ -42,9 +44,13 @@ func (a *Agent) lookAtMounts(all []mounts.Mount, devices []blockdev.Device) []fi
 		}
 		system := fileSystem{Mount: m, total: usage.Total, available: usage.Available}
 		if uuid := uuids[a.identity(m.Source)]; uuid != "" {
-			system.id = fsID + uuid
+			system.id = exclusive.FileSystemID(uuid)
 		}
-		system.refused = unfit(system, all, root)
+		if record, is := held.of(system.id); is {
+			system.volume, system.refused = record.Volume, takenBy(record.Volume)
+		} else {
+			system.refused = unfit(system, all, root)
+		}
 		systems = append(systems, system)
 	}
 	return systems

@@ -15,6 +15,7 @@ import (
 	"github.com/open-local/open-local/apis/storage/v1alpha1"
 	"github.com/open-local/open-local/pkg/blockdev"
 	"github.com/open-local/open-local/pkg/devfile"
+	"github.com/open-local/open-local/pkg/exclusive"
 	"github.com/open-local/open-local/pkg/initplan"
 )
 
@@ -25,7 +26,7 @@ type mounter interface {
 }
 
 // fsID is how a file system is called in reports.
-const fsID = "fsuuid-"
+var fsID = exclusive.FileSystemID("")
 
 // fileSystemOn returns the file system that is all that was recognised on a device.
 func fileSystemOn(device, identity string, signatures []blockdev.Signature) (initplan.FileSystem, bool) {

@@ -37,6 +37,10 @@ type disk struct {
 	blank bool
 	// contents stands for what is on it, where it is not blank and not in use.
 	contents string
+	// volume has it; empty when none does.
+	volume string
+	// sick says what is wrong with the disk itself.
+	sick initplan.Objection
 	// keep says why it is not to be wiped, whoever asks.
 	keep []initplan.Objection
 }
@@ -44,7 +48,7 @@ type disk struct {
 // survey finds out which of all block devices are worth reporting, and what keeps each
 // from being offered, and the file systems on idle ones. owners names the group of each physical volume, "" for one that
 // is in none, by identity.
-func (a *Agent) survey(ctx context.Context, all []blockdev.Device, owners map[string]string) ([]disk, []initplan.FileSystem, error) {
+func (a *Agent) survey(ctx context.Context, all []blockdev.Device, owners map[string]string, held holdings) ([]disk, []initplan.FileSystem, error) {
 	var worth []blockdev.Device
 	for _, d := range all {
 		if a.worthReporting(d) {
@@ -52,7 +56,10 @@ func (a *Agent) survey(ctx context.Context, all []blockdev.Device, owners map[st
 		}
 	}
 	slices.SortFunc(worth, byName(func(d blockdev.Device) string { return d.Path }))
-	found, err := a.host.Devices.Survey(ctx, worth)
+	found, err := a.host.Devices.Survey(ctx, worth, func(d blockdev.Device) bool {
+		_, is := held.of(d.ID) // what a tenant writes to its device is no news
+		return is
+	})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -62,6 +69,7 @@ func (a *Agent) survey(ctx context.Context, all []blockdev.Device, owners map[st
 			twins[d.ID] = append(twins[d.ID], d.Path)
 		}
 	}
+	against := held.objections(all)
 	within := groupsWithin(all, owners, a.identity)
 	disks, systems := make([]disk, 0, len(worth)), []initplan.FileSystem(nil)
 	for _, d := range worth {
@@ -70,7 +78,17 @@ func (a *Agent) survey(ctx context.Context, all []blockdev.Device, owners map[st
 		if isMember {
 			objections = slices.Insert(objections, countSevere(objections), memberOf(owner))
 		}
-		seen := disk{Device: d, blank: len(objections) == 0}
+		seen := disk{Device: d}
+		if i := slices.IndexFunc(objections, func(o initplan.Objection) bool { return slices.Contains(sickly, o.Reason) }); i >= 0 {
+			seen.sick = objections[i]
+		}
+		if objection, is := against[d.KernelName]; is {
+			objections = slices.Insert(objections, 0, objection)
+			if record, is := held.of(d.ID); is {
+				seen.volume = record.Volume
+			}
+		}
+		seen.blank = len(objections) == 0
 		seen.keep = slices.DeleteFunc(slices.Clone(objections), removedByWiping)
 		for _, group := range within[d.KernelName] {
 			seen.keep = append(seen.keep, memberOf(group))
@@ -195,7 +213,8 @@ func (s sighting) newNameless(last *view) bool {
 // there, and it is not well or not fit.
 var sickly = []string{blockdev.IsFailing, blockdev.IsReadOnly, notInspected, noIdentity, initplan.SameIdentity}
 
-// ofDevices returns a problem for each selected disk that is not well.
+// ofDevices returns a problem for each selected disk, and for each that a volume has,
+// that is not well.
 func (s sighting) ofDevices(selector initplan.Selector) []initplan.Problem {
 	var problems []initplan.Problem
 	for _, d := range s.disks {
@@ -206,7 +225,7 @@ func (s sighting) ofDevices(selector initplan.Selector) []initplan.Problem {
 			})
 		}
 	}
-	return problems
+	return append(problems, s.ofVolumes()...)
 }
 
 // DefaultPattern says which block devices are looked at where nobody says otherwise, by

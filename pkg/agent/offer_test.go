@@ -25,7 +25,7 @@ func (found) Inspect(context.Context, string) (blockdev.Evidence, error) {
 	return blockdev.Evidence{}, errors.New("not asked for")
 }
 
-func (f found) Survey(_ context.Context, devices []blockdev.Device) (map[string]blockdev.Finding, error) {
+func (f found) Survey(_ context.Context, devices []blockdev.Device, _ func(blockdev.Device) bool) (map[string]blockdev.Finding, error) {
 	all := map[string]blockdev.Finding{}
 	for _, d := range devices {
 		finding, special := f[d.Path]
@@ -73,7 +73,7 @@ func TestWhatKeepsADeviceFromBeingOffered(t *testing.T) {
 		device("vda", "disk", "a"), device("nvme0n1", "disk", "n"), device("vdc", "disk", "c"), device("vdd", "disk", "d"), device("vde", "disk", "e"),
 		device("vdf", "disk", "f"), device("vdg", "disk", ""), device("sda", "disk", "same"), device("sdb", "disk", "same"), device("ubdb1", "part", "p"), multipath,
 		device("loop0", "loop", ""), device("sr0", "rom", ""), device("zram0", "ram", ""), device("dm-0", "lvm", ""),
-	}, map[string]string{"/dev/vdc": "pool", "/dev/vdd": "", "/dev/vde": "pool"})
+	}, map[string]string{"/dev/vdc": "pool", "/dev/vdd": "", "/dev/vde": "pool"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

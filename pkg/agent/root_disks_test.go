@@ -13,7 +13,9 @@ import (
 
 	"github.com/open-local/open-local/apis/storage/v1alpha1"
 	"github.com/open-local/open-local/pkg/blockdev"
+	"github.com/open-local/open-local/pkg/exclusive"
 	"github.com/open-local/open-local/pkg/initplan"
+	"github.com/open-local/open-local/pkg/volume"
 )
 
 // These tests need two SCSI disks in LAB_SCSI_DISKS and one more in LAB_DISKS, separated
@@ -76,6 +78,15 @@ func TestRealDisksAreOffered(t *testing.T) {
 		})
 	}
 	wantReason("a blank disk is offered", "")
+	book := exclusive.NewBook("/")
+	if err := book.Put(exclusive.Record{Volume: "v", Kind: volume.Device, ID: "wwn-0x33333330000007d0", Path: disk, State: exclusive.Ready}); err != nil {
+		t.Fatal(err)
+	}
+	wantReason("a disk that a volume has is not", isTaken)
+	if err := book.Forget("v"); err != nil {
+		t.Fatal(err)
+	}
+	wantReason("a disk that a volume gave back is", "")
 	n.host("mkfs.ext4", "-q", disk)
 	speak()
 	wantReason("a disk with a file system is not", blockdev.HasSignature)

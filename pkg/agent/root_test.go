@@ -20,6 +20,7 @@ import (
 	"github.com/open-local/open-local/apis/storage/v1alpha1"
 	"github.com/open-local/open-local/pkg/blockdev"
 	"github.com/open-local/open-local/pkg/client/clientset/versioned/fake"
+	"github.com/open-local/open-local/pkg/exclusive"
 	"github.com/open-local/open-local/pkg/hostexec"
 	"github.com/open-local/open-local/pkg/lvm"
 	"github.com/open-local/open-local/pkg/mounts"
@@ -81,7 +82,7 @@ func newRealNode(t *testing.T, devices ...string) *realNode {
 		return host.Run(ctx, name, args...)
 	})
 	n.agent, err = New(Options{Node: "n1", Driver: volume.DefaultDriver, HostRoot: "/", Interval: time.Hour, Heartbeat: time.Hour},
-		Host{Groups: lvm.New(counted), Devices: blockdev.New(counted, "/"), Wiper: wipe.New(counted, "/"), Mounts: mounts.New(counted, "/")}, n.client, n.events, prometheus.NewRegistry())
+		Host{Groups: lvm.New(counted), Devices: blockdev.New(counted, "/"), Wiper: wipe.New(counted, "/"), Mounts: mounts.New(counted, "/"), Book: exclusive.NewBook("/")}, n.client, n.events, prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}

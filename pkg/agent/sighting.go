@@ -19,6 +19,7 @@ type sighting struct {
 	mounted map[string]bool
 	// occupied says why nothing can be mounted at paths of the spec.
 	occupied map[string]string
+	holdings holdings
 	// ids says who the devices are, or were when they were last seen, by path.
 	ids map[string]string
 	// listed holds what the device paths of the spec lead to.

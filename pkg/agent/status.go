@@ -59,9 +59,10 @@ func describeDisk(d disk, unoffered initplan.Objection) v1alpha1.DeviceInfo {
 	info := v1alpha1.DeviceInfo{
 		Name: d.Path, MediaType: d.MediaType(), Total: int64(d.Size), ReadOnly: d.ReadOnly, Condition: v1alpha1.StorageReady,
 		ID: d.ID, WWN: d.WWN, Serial: d.Serial, Model: d.Model, Reason: unoffered.Reason, Message: cut(unoffered.Message, maxEvent),
-		Contents: d.contents,
+		Contents: d.contents, VolumeID: d.volume,
 	}
-	if unoffered.Reason == blockdev.IsFailing || unoffered.Reason == notInspected {
+	unwell := []string{blockdev.IsFailing, notInspected}
+	if slices.Contains(unwell, unoffered.Reason) || d.volume != "" && slices.Contains(append(unwell, blockdev.IsReadOnly), d.sick.Reason) {
 		info.Condition = v1alpha1.StorageFault
 	}
 	return info
@@ -113,7 +114,7 @@ func describeMount(m fileSystem, selector initplan.Selector) v1alpha1.MountPoint
 	return v1alpha1.MountPoint{
 		Name: m.Target, Total: int64(m.total), Available: int64(m.available), FsType: m.FSType,
 		IsBind: m.Root != "/", Options: m.Options, Device: m.Source, ReadOnly: m.ReadOnly(), Condition: v1alpha1.StorageReady,
-		ID: m.id, Reason: unoffered.Reason, Message: cut(unoffered.Message, maxEvent),
+		ID: m.id, Reason: unoffered.Reason, Message: cut(unoffered.Message, maxEvent), VolumeID: m.volume,
 	}
 }
 

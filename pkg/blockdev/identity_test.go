@@ -132,13 +132,16 @@ func TestSignaturesAreRememberedWhileNothingIsWritten(t *testing.T) {
 	}
 }
 
+// everything is to be looked at.
+func everything(Device) bool { return false }
+
 func TestASurveyTellsOfEachDeviceAndFailsForNone(t *testing.T) {
 	files := maps.Clone(sysfs())
 	files["dev/sdb"], files["dev/gone"] = "", "->/dev/sdz"
 	counter := hostexec.NewCounter(hostexec.RunnerFunc(func(context.Context, string, ...string) ([]byte, error) { return nil, nil }))
 	found, err := New(counter, tree(t, files)).Survey(t.Context(), []Device{
 		{KernelName: "sdb", Path: "/dev/sdb", Major: 8, Minor: 16}, {KernelName: "gone", Path: "/dev/gone"}, {KernelName: "odd", Path: "/dev/../etc"},
-	})
+	}, everything)
 	if err != nil {
 		t.Fatal(err)
 	}

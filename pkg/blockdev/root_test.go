@@ -317,7 +317,7 @@ func TestAPartitionOfAGPTIsWhoItIs(t *testing.T) {
 func (l lab) survey(counter *hostexec.Counter, host *Host, d Device) (Finding, int) {
 	l.Helper()
 	counter.Reset()
-	found, err := host.Survey(l.Context(), []Device{d})
+	found, err := host.Survey(l.Context(), []Device{d}, everything)
 	if err != nil {
 		l.Fatal(err)
 	}
@@ -381,6 +381,13 @@ func TestASurveyAsksADeviceAgainOnlyWhenItWasWrittenTo(t *testing.T) {
 			}
 			if err := unix.Close(fd); err != nil {
 				t.Fatal(err)
+			}
+			counter.Reset()
+			l.run("mkfs.ext4", "-q", "-F", d.Path) // writes
+			counter.Reset()
+			left, err := host.Survey(t.Context(), []Device{d}, func(Device) bool { return true })
+			if err != nil || counter.Total() != 0 || left[d.KernelName].Signatures != nil || left[d.KernelName].Size != d.Size {
+				t.Errorf("a device that is not to be asked: %d programs, %+v, %v", counter.Total(), left, err)
 			}
 		})
 	}

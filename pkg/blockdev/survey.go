@@ -21,8 +21,9 @@ type Finding struct {
 // Survey finds out about many devices what Inspect does, by kernel name, and is made to
 // be repeated: a device that is not blank by what the kernel says is not looked at
 // further, and the signatures of one to which nothing was written since the last survey
-// are those seen then. So it is good for telling, and not for acting upon.
-func (h *Host) Survey(ctx context.Context, devices []Device) (map[string]Finding, error) {
+// are those seen then. So it is good for telling, and not for acting upon. Of devices for
+// which kernelOnly is true it tells what the kernel says and asks nothing of them.
+func (h *Host) Survey(ctx context.Context, devices []Device, kernelOnly func(Device) bool) (map[string]Finding, error) {
 	used, err := h.uses()
 	if err != nil {
 		return nil, fmt.Errorf("surveying block devices: %w", err)
@@ -31,7 +32,7 @@ func (h *Host) Survey(ctx context.Context, devices []Device) (map[string]Finding
 	there := map[uint64]bool{}
 	for i := range devices {
 		d := &devices[i]
-		finding, err := h.survey(ctx, d, used)
+		finding, err := h.survey(ctx, d, used, kernelOnly(*d))
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("surveying block devices: %w", context.Cause(ctx))
 		}
@@ -45,7 +46,7 @@ func (h *Host) Survey(ctx context.Context, devices []Device) (map[string]Finding
 	return found, nil
 }
 
-func (h *Host) survey(ctx context.Context, d *Device, used uses) (Finding, error) {
+func (h *Host) survey(ctx context.Context, d *Device, used uses, kernelOnly bool) (Finding, error) {
 	f := Finding{Evidence: Evidence{Path: d.Path}}
 	seen, err := h.locate(&f.Evidence)
 	if err != nil || !f.IsBlock {
@@ -54,7 +55,7 @@ func (h *Host) survey(ctx context.Context, d *Device, used uses) (Finding, error
 	if f.Major != d.Major || f.Minor != d.Minor {
 		return Finding{}, fmt.Errorf("it is another device than a moment ago")
 	}
-	if err := h.kernelSays(&f.Evidence, used); err != nil || !idle(f.Evidence) {
+	if err := h.kernelSays(&f.Evidence, used); err != nil || kernelOnly || !idle(f.Evidence) {
 		return f, err
 	}
 	if f.Busy, err = busy(seen); err != nil || f.Busy {

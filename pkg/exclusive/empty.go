@@ -100,9 +100,14 @@ func (e *emptier) remove(top, dir *os.File, name string) error {
 	if dir != top {
 		return e.raise(top, dir, name)
 	}
-	child, err := enter(dir, name)
+	return e.clear(top, name)
+}
+
+// clear deletes a directory of top with all that is in it.
+func (e *emptier) clear(top *os.File, name string) error {
+	child, err := enter(top, name)
 	if err != nil {
-		return wrap(err, dir, name)
+		return wrap(err, top, name)
 	}
 	for {
 		names, err := e.names(child)
@@ -110,7 +115,7 @@ func (e *emptier) remove(top, dir *os.File, name string) error {
 			if err = errors.Join(err, child.Close()); err != nil {
 				return err
 			}
-			return wrap(unlink(dir, name, unix.AT_REMOVEDIR), dir, name)
+			return wrap(unlink(top, name, unix.AT_REMOVEDIR), top, name)
 		}
 		for _, inner := range names {
 			if err := e.remove(top, child, inner); err != nil {
