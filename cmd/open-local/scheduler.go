@@ -40,6 +40,7 @@ type schedulerOptions struct {
 	port, tlsPort      uint16
 	tlsDir             string
 	strategy           string
+	antiAffinity       string
 	election           election
 	address            string // of this pod
 	wake               string // namespace/name of what is written to wake the scheduler
@@ -70,6 +71,7 @@ func (o *schedulerOptions) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.tlsDir, "tls-dir", "/etc/open-local/tls", "directory of tls.crt, tls.key and ca.crt for reservations")
 	flags.StringVar(&o.Caller, "tls-client-name", extender.DefaultCaller, "common name of the certificate that may reserve")
 	flags.StringVar(&o.strategy, "scheduler-strategy", string(allocator.Binpack), "binpack fills a node's groups before others, spread keeps them even")
+	flags.StringVar(&o.antiAffinity, "enabled-node-anti-affinity", "", "prefer nodes without free storage of these types for pods that do not ask for it, by these weights from 1 to 10, such as MountPoint=5,LVM=3")
 	flags.StringVar(&o.Driver, "driver", volume.DefaultDriver, "name of the CSI driver whose volumes are placed")
 	flags.StringVar(&o.VolumePrefix, "volume-name-prefix", volume.DefaultPrefix, "csi-provisioner's --volume-name-prefix")
 	flags.DurationVar(&o.HoldTimeout, "hold-timeout", extender.DefaultHoldTimeout, "how long room is kept for a pod until the scheduler's choice shows")
@@ -82,6 +84,10 @@ func (o *schedulerOptions) addFlags(flags *pflag.FlagSet) {
 // runScheduler works until ctx ends.
 func runScheduler(ctx context.Context, o schedulerOptions) error {
 	o.Prefer, o.Version = allocator.Preference(o.strategy), version
+	averse, err := extender.ParseAntiAffinity(o.antiAffinity)
+	if o.AntiAffinity = averse; err != nil {
+		return fmt.Errorf("reading --enabled-node-anti-affinity: %w", err)
+	}
 	if err := o.Validate(); err != nil {
 		return err
 	}

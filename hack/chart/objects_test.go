@@ -41,7 +41,7 @@ var variants = map[string]values{
 		"snapshots":    values{"enabled": true},
 		"customLabels": values{"team": "storage"},
 		"global":       values{"RegistryURL": "registry.example.com/mirror", "imagePullSecrets": []any{"pull"}, "YodaSchedulerSvcIP": "10.96.0.4"},
-		"extender":     values{"hostNetwork": true, "strategy": "binpack"},
+		"extender":     values{"hostNetwork": true, "strategy": "binpack", "nodeAntiAffinity": "MountPoint=5,LVM=3"},
 		"controller":   values{"replicas": 2, "update_nls": "false"},
 	},
 	"as little as possible": {
@@ -291,6 +291,7 @@ func TestOnlyTheAgentTouchesTheHost(t *testing.T) {
 
 func TestMistakesInValuesAreRefused(t *testing.T) {
 	for name, vals := range map[string]values{
+		"anti-affinity to what is no type":   {"extender": values{"nodeAntiAffinity": "lvm=3"}},
 		"a strategy that does not exist":     {"extender": values{"strategy": "random"}},
 		"a mode of certificates unknown":     {"certificates": values{"mode": "vault"}},
 		"a misspelt class":                   {"storageclass": values{"lmv": values{"enabled": true}}},

@@ -19,11 +19,22 @@ const (
 // A Media is what the disks below a group are made of, such as "ssd".
 type Media string
 
-// A Group is a volume group as a decision sees it: promises are already taken
-// off Free. Nothing in it can be changed through a copy, so copying a slice of
+// A Kind says how volumes lie in a group.
+type Kind string
+
+// The kinds. The words are those of the volumeType parameter, but for Cut.
+const (
+	Cut        Kind = ""           // a volume group: volumes are cut from it
+	Device     Kind = "Device"     // a disk: one volume takes all of it
+	MountPoint Kind = "MountPoint" // a mounted file system: one volume takes all of it
+)
+
+// A Group is a volume group, or a disk or a file system that is given whole, as a
+// decision sees it: promises are already taken off Free. Nothing in it can be changed through a copy, so copying a slice of
 // groups copies them.
 type Group struct {
-	Name    string
+	Name    string // of a disk or a file system its path
+	Kind    Kind
 	Size    Bytes  // all that volumes of ours may ever fill
 	Free    Bytes  // what is not yet promised; whole extents, never negative
 	Extent  Bytes  // the unit of allocation

@@ -38,6 +38,8 @@ type Options struct {
 	Driver       string               // name of the CSI driver
 	VolumePrefix string               // --volume-name-prefix of csi-provisioner
 	Prefer       allocator.Preference // which of several groups or nodes is better
+	// AntiAffinity scores nodes for what pods do not ask for.
+	AntiAffinity AntiAffinity
 	// HoldTimeout is how long room is kept for a pod between the filter's answer and
 	// the first sign of the scheduler's choice, and how long for a volume whose claim
 	// is gone while it may be in the making.

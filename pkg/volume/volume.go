@@ -63,6 +63,9 @@ type Claim struct {
 	Name string
 	// Size is what was asked, in bytes, before rounding to extents.
 	Size capacity.Bytes
+	// Kind is how it lies in its group: cut from a volume group, or all of a disk or a
+	// file system.
+	Kind capacity.Kind
 	// Group names the only volume group that will do; empty means any managed.
 	Group string
 	// Media is what the disks must be made of; empty means any.
