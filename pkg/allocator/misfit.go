@@ -16,15 +16,31 @@ type Misfit struct {
 	Wants capacity.Bytes // what the claim takes of Group
 	Free  capacity.Bytes // what Group has left for it
 	Size  capacity.Bytes // all that Group could ever give
+	Held  capacity.Bytes // of Group, for other pods that are being placed; it may come free soon
 
 	Stripes bool   // Group has room, but not equal parts of it on two or more disks
 	Trouble string // why nothing new may be put in Group; empty when it is well
+	Unsure  bool   // true when there were too many claims and groups to try all ways
 	Final   bool   // true when it would not fit if all volumes of ours were gone
 }
 
 // Error returns a reason short enough for an event, with the numbers in it. Nodes
 // alike give the same words, so that the scheduler can count them.
 func (m *Misfit) Error() string {
+	if m.Unsure {
+		return m.because() + "; not all ways to place so many volumes were tried"
+	}
+	return m.because()
+}
+
+func (m *Misfit) held() string {
+	if m.Held <= 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %s held for pods that are being placed", m.Held)
+}
+
+func (m *Misfit) because() string {
 	wants := "wants " + m.Wants.String()
 	if m.Claim != "" {
 		wants += " more for " + m.Claim
@@ -33,11 +49,11 @@ func (m *Misfit) Error() string {
 	case m.Trouble != "":
 		return fmt.Sprintf("vg %s: %s", m.Group, m.Trouble)
 	case m.Stripes:
-		return fmt.Sprintf("vg %s: %s in equal parts on two or more disks; no two are sure to have the room, %s free in all", m.Group, wants, m.Free)
+		return fmt.Sprintf("vg %s: %s in equal parts on two or more disks; no two are sure to have the room, %s free in all%s", m.Group, wants, m.Free, m.held())
 	case m.Group != "" && m.Size < m.Wants:
 		return fmt.Sprintf("vg %s: %s, has %s in all", m.Group, wants, m.Size)
 	case m.Group != "":
-		return fmt.Sprintf("vg %s: %s, %s free", m.Group, wants, m.Free)
+		return fmt.Sprintf("vg %s: %s, %s free%s", m.Group, wants, m.Free, m.held())
 	case m.Asked != "" && m.Media != "":
 		return fmt.Sprintf("no managed volume group %q on %s", m.Asked, m.Media)
 	case m.Asked != "":

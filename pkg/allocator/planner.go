@@ -34,6 +34,7 @@ type Planner struct {
 	cost   []capacity.Bytes // by claim
 	choice []int            // by claim: its group
 	steps  int
+	limit  int // of steps
 }
 
 // NewPlanner returns a Planner for the claims.
@@ -42,6 +43,7 @@ func NewPlanner(claims []volume.Claim, prefer Preference) *Planner {
 		claims: claims,
 		order:  make([]int, len(claims)),
 		prefer: prefer,
+		limit:  MaxSteps,
 		extent: make([]capacity.Bytes, len(claims)),
 		cost:   make([]capacity.Bytes, len(claims)),
 		choice: make([]int, len(claims)),
@@ -127,10 +129,14 @@ func (p *Planner) fit(left []capacity.Bytes) *Misfit {
 		return nil
 	}
 	misfit := p.explain(failed)
-	if p.search() {
+	switch p.search() {
+	case placed:
 		return nil
+	case unsure:
+		misfit.Unsure, misfit.Final = true, false
+		return misfit
 	}
-	misfit.Final = misfit.Final || !p.fitsWhenEmpty()
+	misfit.Final = misfit.Final || p.fitsWhenEmpty() == nowhere
 	return misfit
 }
 

@@ -2,6 +2,7 @@ package allocator
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -124,22 +125,138 @@ func TestAPlannerRemembersNothingOfTheLastNode(t *testing.T) {
 	})
 }
 
-// TestTheSearchEnds holds the bound: 24 claims that nearly fit on 8 groups.
-func TestTheSearchEnds(t *testing.T) {
-	n := capacity.Node{}
-	for i := range 8 {
+// TestUpToEightClaimsOnSixteenGroupsAreDecidedExactly leaves the search that prefers no
+// time, and compares what is left with every way there is.
+func TestUpToEightClaimsOnSixteenGroupsAreDecidedExactly(t *testing.T) {
+	tried, found := 0, 0
+	rapid.Check(t, func(t *rapid.T) {
+		n := capacity.Node{Name: "n1"}
+		for i := range rapid.IntRange(2, 16).Draw(t, "groups") {
+			n.Groups = append(n.Groups, capacity.Group{
+				Name: fmt.Sprint("g", i), Size: 40, Extent: 1,
+				Free:  capacity.Bytes(rapid.Int64Range(0, 20).Draw(t, "free")),
+				Media: rapid.SampledFrom([]capacity.Media{"ssd", "hdd"}).Draw(t, "media"),
+			})
+		}
+		var c []volume.Claim
+		for i := range rapid.IntRange(2, ExactClaims).Draw(t, "claims") {
+			c = append(c, volume.Claim{
+				Name: fmt.Sprint("c", i), Layout: capacity.Linear,
+				Size:  capacity.Bytes(rapid.Int64Range(1, 15).Draw(t, "wants")),
+				Media: rapid.SampledFrom([]capacity.Media{"", "", "ssd"}).Draw(t, "on"),
+				Group: rapid.SampledFrom([]string{"", "", "", "", "g1"}).Draw(t, "in"),
+			})
+		}
+		planner := NewPlanner(c, rapid.SampledFrom([]Preference{Binpack, Spread}).Draw(t, "prefer"))
+		planner.limit = rapid.SampledFrom([]int{0, 5, MaxSteps}).Draw(t, "limit")
+		spots, err := planner.Place(n, nil)
+		want := possibleSomehow(n.Clone(), c)
+		if tried++; want {
+			found++
+		}
+		if (err == nil) != want {
+			t.Fatalf("possible %t, but got %v and %v", want, spots, err)
+		}
+		if misfit, is := err.(*Misfit); is && misfit.Unsure {
+			t.Errorf("unsure of %d claims", len(c))
+		}
+		for i, spot := range spots {
+			if g := n.Group(spot.Group); !eligible(&c[i], g) {
+				t.Errorf("claim %+v is put into %+v", c[i], g)
+			}
+			if err := n.Take(spot); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	t.Logf("%d nodes, %d of which had a place", tried, found)
+}
+
+// possibleSomehow tries every way there is, but one of several groups that are alike.
+func possibleSomehow(n capacity.Node, claims []volume.Claim) bool {
+	if len(claims) == 0 {
+		return true
+	}
+	c := &claims[0]
+	for i := range n.Groups {
+		g := &n.Groups[i]
+		alike := func(o capacity.Group) bool {
+			return o.Free == g.Free && o.Media == g.Media && o.Name != "g1" && g.Name != "g1"
+		}
+		if !eligible(c, g) || c.Size > g.Free || slices.ContainsFunc(n.Groups[:i], alike) {
+			continue
+		}
+		g.Free -= c.Size
+		fits := possibleSomehow(n, claims[1:])
+		g.Free += c.Size
+		if fits {
+			return true
+		}
+	}
+	return false
+}
+
+// TestEightClaimsThatFillSixteenGroupsExactlyAreFound plants a way that leaves nothing.
+func TestEightClaimsThatFillSixteenGroupsExactlyAreFound(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n := capacity.Node{Name: "n1"}
+		for i := range 16 {
+			n.Groups = append(n.Groups, capacity.Group{Name: fmt.Sprint("g", i), Size: 1000, Extent: 1})
+		}
+		var c []volume.Claim
+		for i := range ExactClaims {
+			size := capacity.Bytes(rapid.Int64Range(1, 100).Draw(t, "wants"))
+			c = append(c, volume.Claim{Name: fmt.Sprint("c", i), Size: size, Layout: capacity.Linear})
+			n.Groups[rapid.IntRange(0, 5).Draw(t, "in")].Free += size
+		}
+		if _, err := Place(n, c, Spread); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// pairs returns so many claims, no two alike, and groups that hold two of them each.
+func pairs(claims, groups int) (n capacity.Node, c []volume.Claim) {
+	for i := range groups {
 		n.Groups = append(n.Groups, capacity.Group{Name: fmt.Sprint("g", i), Size: 100, Free: 100, Extent: 1})
 	}
-	var c []volume.Claim
-	for i := range 24 {
-		c = append(c, volume.Claim{Name: fmt.Sprint("c", i), Size: capacity.Bytes(33 + i%2), Layout: capacity.Linear})
+	for i := range claims {
+		c = append(c, volume.Claim{Name: fmt.Sprint("c", i), Size: capacity.Bytes(34 + i), Layout: capacity.Linear})
+	}
+	return n, c
+}
+
+// TestTheSearchEnds holds the bound: 17 claims on 8 groups. It says that it did not try
+// all ways.
+func TestTheSearchEnds(t *testing.T) {
+	n, c := pairs(17, 8)
+	planner := NewPlanner(c, Binpack)
+	_, err := planner.Place(n, nil)
+	const want = "vg g7: wants 34 more for c0, 29 free; not all ways to place so many volumes were tried"
+	if err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	if planner.steps <= MaxSteps || planner.steps > MaxSteps+len(c) {
+		t.Errorf("took %d steps, %d are allowed", planner.steps, MaxSteps)
+	}
+	if misfit, is := err.(*Misfit); is && misfit.Final {
+		t.Error("it is said to be in vain for ever")
+	}
+}
+
+// BenchmarkPlaceEightClaimsOnSixteenGroupsInVain is about the most that one node can cost:
+// three groups hold two claims each, and thirteen none.
+func BenchmarkPlaceEightClaimsOnSixteenGroupsInVain(b *testing.B) {
+	n, c := pairs(8, 16)
+	for i := range n.Groups[3:] {
+		n.Groups[i].Free = 33
 	}
 	planner := NewPlanner(c, Binpack)
-	if _, err := planner.Place(n, nil); err == nil {
-		t.Fatal("12 claims of 34 and 12 of 33 fit 8 groups of 100")
-	}
-	if planner.steps > MaxSteps+1 {
-		t.Errorf("took %d steps, %d are allowed", planner.steps, MaxSteps)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := planner.Place(n, nil); err == nil {
+			b.Fatal("8 claims fit where there is room for 6")
+		}
 	}
 }
 

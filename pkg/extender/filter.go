@@ -11,6 +11,8 @@ import (
 	extenderv1 "k8s.io/kube-scheduler/extender/v1"
 
 	"github.com/open-local/open-local/pkg/allocator"
+	"github.com/open-local/open-local/pkg/capacity"
+	"github.com/open-local/open-local/pkg/ledger"
 	"github.com/open-local/open-local/pkg/volume"
 )
 
@@ -154,26 +156,43 @@ func (s *Scheduler) decide(q question, w *space) (fit, changed []string, refused
 	return w.fit, changed, refused
 }
 
-// onlyHoldsHinder reports whether some node would do if no pod held anything.
-func (s *Scheduler) onlyHoldsHinder(claims []volume.Claim, refused []refusal, w *space) bool {
+// onlyHoldsHinder reports whether some node would do if no pod held anything. It notes
+// in the reasons what is held.
+func (s *Scheduler) onlyHoldsHinder(claims []volume.Claim, refused []refusal, w *space) (would bool) {
 	if s.ledger.Stats().Holds == 0 {
 		return false
 	}
 	var names []string
+	var misfits []*allocator.Misfit
 	for _, refusal := range refused {
 		if !final(refusal.reason) {
-			names = append(names, refusal.node)
+			misfit, _ := errors.AsType[*allocator.Misfit](refusal.reason)
+			names, misfits = append(names, refusal.node), append(misfits, misfit)
 		}
 	}
 	plan := s.plan(claims)
 	s.ledger.SeeWithoutHolds(names, &w.views)
 	for i := range names {
 		view := w.views.At(i)
-		if _, err := plan.place(&view, w.places[:0]); err == nil {
-			return true
+		if !would {
+			_, err := plan.place(&view, w.places[:0])
+			would = err == nil
+		}
+		if misfits[i] != nil {
+			misfits[i].Held = heldIn(&view, misfits[i].Group)
 		}
 	}
-	return false
+	return would
+}
+
+// heldIn returns what is held of the group in a view without holds.
+func heldIn(view *ledger.View, group string) capacity.Bytes {
+	for i := range view.Groups {
+		if view.Groups[i].Name == group {
+			return view.Others[i]
+		}
+	}
+	return 0
 }
 
 // namesOf returns the nodes that are asked about, by name.

@@ -273,6 +273,22 @@ func TestAPodWaitsForOthersToChoose(t *testing.T) {
 	}
 }
 
+func TestTheReasonSaysWhatOtherPodsHold(t *testing.T) {
+	w := twoNodes(t, claim("a", 60*gib, "lvm"), claim("b", 60*gib, "lvm"), pod("a", "a"), pod("b", "b"))
+	w.s.o.HoldWait = 0
+	w.mustFit(pod("a", "a"), "n2", "n2")
+	w.report(nls("n1", vg("pool", 100*gib, lv("x", 50*gib))))
+	w.wantFree("n1/pool=50Gi n2/pool=40Gi")
+	_, reasons := w.filter(pod("b", "b"), "n1", "n2")
+	want := map[string]string{
+		"n1": "vg pool: wants 60Gi, 50Gi free",
+		"n2": "vg pool: wants 60Gi, 40Gi free, 60Gi held for pods that are being placed",
+	}
+	if diff := cmp.Diff(want, reasons); diff != "" {
+		t.Errorf("reasons (-want +got):\n%s", diff)
+	}
+}
+
 func TestAPodDoesNotWaitWhereThereIsNoRoomAnyway(t *testing.T) {
 	w := twoNodes(t, claim("a", 60*gib, "lvm"), claim("b", 101*gib, "lvm"), pod("a", "a"), pod("b", "b"))
 	w.mustFit(pod("a", "a"), "n1 n2", "n1", "n2")

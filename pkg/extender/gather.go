@@ -26,7 +26,7 @@ func (s *Scheduler) concerns(pod *corev1.Pod) bool {
 	})
 }
 
-// asks returns what the pod wants that has no volume yet, in the order of its volumes.
+// asks returns what the pod wants that is not bound yet, in the order of its volumes.
 // An error wraps volume.ErrInvalid when no node will do, or errLagging.
 //
 // A claim that is bound has its volume, and the scheduler keeps to the volume's node. A
@@ -76,8 +76,10 @@ func (s *Scheduler) ask(pod *corev1.Pod, v *corev1.Volume) (volume.Claim, bool, 
 	if err != nil || class == nil || pvc.Spec.VolumeName != "" || !waitsForConsumer(class) {
 		return volume.Claim{}, false, err
 	}
-	if place, counted := s.ledger.Where(s.o.volumeOf(string(pvc.UID))); counted && place.Exists {
-		return volume.Claim{}, false, nil // its PersistentVolume is there, and binding it under way
+	id := s.o.volumeOf(string(pvc.UID))
+	if place, counted := s.ledger.Where(id); counted && place.Exists {
+		// Its PersistentVolume is there, and binding it under way: only one node will do.
+		return volume.Claim{Volume: id, Name: pvc.Namespace + "/" + pvc.Name, Node: place.Node}, true, nil
 	}
 	claim, err := s.claimFrom(pvc, class)
 	return claim, err == nil, err

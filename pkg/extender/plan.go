@@ -3,6 +3,7 @@ package extender
 import (
 	"bytes"
 	"errors"
+	"fmt"
 
 	extenderv1 "k8s.io/kube-scheduler/extender/v1"
 
@@ -39,6 +40,9 @@ func (s *Scheduler) plan(claims []volume.Claim) *plan {
 	for i := range claims {
 		if place, counted := s.ledger.Where(claims[i].Volume); counted {
 			at[i] = place.Node
+			if place.Exists {
+				p.pinned[i] = fmt.Errorf("%w: claim %s, node %s", errThere, claims[i].Name, place.Node)
+			}
 			p.parts[place.Node] = &part{}
 		}
 	}

@@ -127,6 +127,9 @@ func (from source) beside(claim volume.Claim) volume.Claim {
 // errElsewhere is why a node is refused that is not where a claim's source lies.
 var errElsewhere = errors.New("what a claim of the pod is made of lies on another node")
 
+// errThere is why a node is refused that is not where a volume of the pod is already.
+var errThere = errors.New("a volume of the pod is there on another node")
+
 // elsewhere returns why the node is not where the claims must lie, or nil.
 func (p *plan) elsewhere(view *ledger.View) error {
 	for i := range p.claims {

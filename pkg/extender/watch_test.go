@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	kruntime "k8s.io/apimachinery/pkg/runtime"
@@ -152,6 +153,36 @@ func TestAPodThatIsPartlyThereKeepsTheRoomForTheRest(t *testing.T) {
 	w.clock.Step(2 * DefaultHoldTimeout)
 	w.mustFit(pod("q", "other"), "n2", "n1", "n2")
 	w.mustFit(pod("p", "a", "b"), "n1", "n1")
+}
+
+// TestAPodThatIsPartlyThereGoesNowhereElse has the other claim find no room beside the
+// first, before that is bound.
+func TestAPodThatIsPartlyThereGoesNowhereElse(t *testing.T) {
+	w := twoNodes(t, claim("a", 30*gib, "lvm"), claim("b", 60*gib, "lvm"), pod("p", "a", "b"), claim("other", 50*gib, "lvm"), pod("q", "other"))
+	w.create(pv("a", "n1", "pool", 30*gib))
+	w.until("a is there", func() bool { p, _ := w.s.ledger.Where("local-uid-a"); return p.Exists })
+	w.mustFit(pod("q", "other"), "n1", "n1")
+	w.selectNode("other", "n1")
+	w.wantFree("n1/pool=20Gi n2/pool=100Gi")
+	fit, reasons := w.filter(pod("p", "a", "b"), "n1", "n2")
+	want := map[string]string{
+		"n1": "vg pool: wants 60Gi, 20Gi free",
+		"n2": "never: a volume of the pod is there on another node: claim default/a, node n1",
+	}
+	if diff := cmp.Diff(want, reasons); diff != "" || fit != "" {
+		t.Errorf("fits on %q; reasons (-want +got):\n%s", fit, diff)
+	}
+	request := reserve.Request{Namespace: "default", Claim: "b", Node: "n2"}
+	if answer, err := w.s.Reserve(w.ctx(), request); err == nil {
+		t.Errorf("b is reserved in %+v", answer)
+	}
+	w.deletePod("q")
+	w.deleteClaim("other")
+	w.claimsSeen()
+	w.clock.Step(2 * DefaultHoldTimeout)
+	w.s.ledger.Expire(w.clock.Now())
+	w.wantFree("n1/pool=70Gi n2/pool=100Gi")
+	w.mustFit(pod("p", "a", "b"), "n1", "n1", "n2")
 }
 
 func TestInlineVolumes(t *testing.T) {

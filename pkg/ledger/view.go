@@ -9,6 +9,8 @@ type View struct {
 	Reported bool             // false when no agent has reported; nothing can be placed
 	Groups   []capacity.Group // ordered by name; shared, and without what is free
 	Free     []capacity.Bytes // what is free in each of the groups
+	// Others is what SeeWithoutHolds has given back in each of the groups; nil of See.
+	Others []capacity.Bytes
 	// Held is where the pod holds room there, in the order of the claims of its Hold;
 	// Nowhere for those that are counted already and those whose group is gone. It is nil
 	// when the pod holds nothing on the node.
@@ -47,6 +49,7 @@ type Views struct {
 	seen   []seen
 	before []seen // the last time; questions about one pod, or one after another, are alike
 	free   []capacity.Bytes
+	others []capacity.Bytes // as long as free, or empty
 	held   []capacity.Position
 	claims int // of the hold
 }
@@ -63,6 +66,9 @@ func (v *Views) At(i int) View {
 	}
 	end := int(s.free) + len(s.shape.groups)
 	view.Reported, view.Groups, view.Free = true, s.shape.groups, v.free[s.free:end:end]
+	if len(v.others) > 0 {
+		view.Others = v.others[s.free:end:end]
+	}
 	if s.held >= 0 {
 		end := int(s.held) + v.claims
 		view.Held = v.held[s.held:end:end]
@@ -91,7 +97,9 @@ func (l *Ledger) SeeWithoutHolds(names []string, into *Views) {
 			continue
 		}
 		for g := range s.node.sums {
-			into.free[int(s.free)+g] += s.node.sums[g].held
+			held := s.node.sums[g].held
+			into.free[int(s.free)+g] += held
+			into.others = append(into.others, held)
 		}
 	}
 	into.bound()
@@ -118,7 +126,7 @@ func (v *Views) bound() {
 // see may find less than nothing free.
 func (l *Ledger) see(own *hold, names []string, into *Views) {
 	into.names, into.seen, into.before = names, into.before[:0], into.seen
-	into.free, into.held = into.free[:0], into.held[:0]
+	into.free, into.others, into.held = into.free[:0], into.others[:0], into.held[:0]
 	var its *priced
 	if own != nil {
 		its, into.claims = l.priced(own.claims), len(own.claims)
