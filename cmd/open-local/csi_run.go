@@ -248,7 +248,7 @@ var refusals = []struct{ theirs, ours error }{
 // Reserve returns the group in which the claim was placed.
 func (r *reserver) Reserve(ctx context.Context, want driver.Reservation) (string, error) {
 	place, err := r.client.Reserve(ctx, reserve.Request{
-		Namespace: want.Namespace, Claim: want.Claim, Node: want.Node, VolumeType: string(want.Kind), Group: want.Group,
+		Namespace: want.Namespace, Claim: want.Claim, Volume: want.Volume, Node: want.Node, VolumeType: string(want.Kind), Group: want.Group,
 	})
 	if err == nil {
 		return place.Group, nil

@@ -35,7 +35,7 @@ func TestTheExamplesOfTheDocumentation(t *testing.T) {
 
 func example(t *testing.T, prefer Preference, cells []string) {
 	n := capacity.Node{Name: "n1"}
-	for _, text := range strings.Split(cells[1], ", ") {
+	for text := range strings.SplitSeq(cells[1], ", ") {
 		words := strings.Fields(text)
 		used, all, _ := strings.Cut(words[1], "/")
 		g := group(words[0], size(t, all))
@@ -46,7 +46,7 @@ func example(t *testing.T, prefer Preference, cells []string) {
 		n.Groups = append(n.Groups, g)
 	}
 	var wants []volume.Claim
-	for _, text := range strings.Split(cells[2], ", ") {
+	for text := range strings.SplitSeq(cells[2], ", ") {
 		words := strings.Fields(text)
 		c := claim("c", size(t, words[0]))
 		if len(words) == 3 && words[1] == "in" {

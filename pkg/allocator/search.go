@@ -142,8 +142,8 @@ func (p *Planner) combine() bool {
 		return false
 	}
 	left := all
-	for group := len(p.groups) - 1; group >= 0; group-- {
-		into := part[group][left]
+	for group, parts := range slices.Backward(part) {
+		into := parts[left]
 		for level, claim := range p.order {
 			if into&(1<<level) > 0 {
 				p.choice[claim] = group

@@ -61,6 +61,7 @@ type remoteSnapshots interface {
 // A Reservation is what the scheduler is asked: the claim shall lie on that node.
 type Reservation struct {
 	Namespace, Claim string
+	Volume           string // its ID: a claim made anew has another
 	Node             string
 	Kind             volume.Kind
 	Group            string // the only one that will do; empty means any

@@ -235,7 +235,7 @@ func (c *Controller) groupOn(ctx context.Context, w wanted, node string) (string
 	switch {
 	case c.o.Reserver != nil && w.claim != "":
 		return c.o.Reserver.Reserve(ctx, Reservation{
-			Namespace: w.namespace, Claim: w.claim, Node: node, Kind: w.parameters.Kind, Group: w.parameters.Group,
+			Namespace: w.namespace, Claim: w.claim, Volume: w.id, Node: node, Kind: w.parameters.Kind, Group: w.parameters.Group,
 		})
 	case w.parameters.Media == "":
 		return "", nil

@@ -66,10 +66,9 @@ func antiAffine(t *testing.T, cells []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	storage, size := nls("n1"), 0*gib
+	storage := nls("n1")
 	if cells[2] == "LVM" {
-		size = 100 * gib
-		storage = nls("n1", vg("pool", size))
+		storage = nls("n1", vg("pool", 100*gib))
 	}
 	p, c := pod("p"), claim("a", 50*gib, "lvm")
 	if cells[1] != "none" {

@@ -2,8 +2,11 @@ package extender
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"runtime"
 	"testing"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -62,6 +65,44 @@ func TestAReservationThatIsGivenUpEndsByItself(t *testing.T) {
 	w.wantFree("n1/pool=100Gi n2/pool=100Gi")
 }
 
+// TestAClaimMadeAnewIsNotTakenForTheOneBefore has csi-provisioner know of the new one first.
+func TestAClaimMadeAnewIsNotTakenForTheOneBefore(t *testing.T) {
+	w := newWorld(t, node("n1"), selected(claim("a", 30*gib, "lvm"), "n1"), pod("p", "a"), nls("n1", vg("pool", 100*gib)))
+	ask := reserve.Request{Namespace: "default", Claim: "a", Node: "n1", Volume: "local-uid-new"}
+	answered := make(chan error, 1)
+	go func() {
+		_, err := w.s.Reserve(w.ctx(), ask)
+		answered <- err
+	}()
+	w.deleteClaim("a")
+	anew := selected(claim("a", 40*gib, "lvm"), "n1")
+	anew.UID = "uid-new"
+	w.create(anew)
+	select {
+	case err := <-answered:
+		if err != nil {
+			t.Fatal(err)
+		}
+	case <-time.After(patience):
+		t.Fatal("no answer")
+	}
+	if place, promised := w.s.ledger.Where("local-uid-new"); !promised || place.Node != "n1" {
+		t.Errorf("the new claim is at %+v", place)
+	}
+	ask.Volume = "local-uid-other"
+	go func() {
+		_, err := w.s.Reserve(w.ctx(), ask)
+		answered <- err
+	}()
+	for !w.clock.HasWaiters() {
+		runtime.Gosched()
+	}
+	w.clock.Step(2 * lagWait)
+	if err := <-answered; !errors.Is(err, reserve.ErrUnknown) {
+		t.Errorf("got %v", err)
+	}
+}
+
 // TestAClaimMadeAnewAHundredTimesIsAlwaysAnother is a StatefulSet's pod that is deleted
 // with its claim, again and again. What was there before is reported a little longer.
 func TestAClaimMadeAnewAHundredTimesIsAlwaysAnother(t *testing.T) {
@@ -73,10 +114,14 @@ func TestAClaimMadeAnewAHundredTimesIsAlwaysAnother(t *testing.T) {
 		volume := fmt.Sprint("data-", i)
 		w.create(c)
 		w.create(p)
+		w.until("the claim is seen", func() bool {
+			pvc, err := w.s.caches.claims.PersistentVolumeClaims("default").Get("data")
+			return err == nil && pvc.UID == c.UID
+		})
 		w.mustFit(p, "n1", "n1")
 		w.wantFree("n1/pool=60Gi n2/pool=100Gi")
 		w.selectNode("data", "n1")
-		answer, err := w.s.Reserve(w.ctx(), reserve.Request{Namespace: "default", Claim: "data", Node: "n1"})
+		answer, err := w.s.Reserve(w.ctx(), reserve.Request{Namespace: "default", Claim: "data", Volume: "local-" + string(c.UID), Node: "n1"})
 		if err != nil || answer.Group != "pool" {
 			t.Fatalf("round %d: reserved in %q: %v", i, answer.Group, err)
 		}

@@ -65,6 +65,9 @@ func (s *Scheduler) claimOf(ctx context.Context, r reserve.Request) (pvc *corev1
 		if apierrors.IsNotFound(err) {
 			return fmt.Errorf("%w: %w", reserve.ErrUnknown, errLagging)
 		}
+		if err == nil && r.Volume != "" && r.Volume != volume.ForClaim(s.o.VolumePrefix, string(pvc.UID)) {
+			return fmt.Errorf("%w: the one that is known has volume %s: %w", reserve.ErrUnknown, volume.ForClaim(s.o.VolumePrefix, string(pvc.UID)), errLagging)
+		}
 		return err
 	})
 	return pvc, err

@@ -190,7 +190,7 @@ func (s *Scheduler) ReserveHandler(ctx context.Context) http.Handler {
 		begun := time.Now()
 		request := reserve.Request{
 			Namespace: c.Param("namespace"), Claim: c.Param("name"),
-			Node: c.Query("nodeName"), VolumeType: c.Query("volumeType"), Group: c.Query("vgName"),
+			Volume: c.Query("volume"), Node: c.Query("nodeName"), VolumeType: c.Query("volumeType"), Group: c.Query("vgName"),
 		}
 		answer, err := s.Reserve(klog.NewContext(c.Request.Context(), logger), request)
 		took := time.Since(begun)

@@ -60,6 +60,7 @@ const Path = "/apis/scheduling/:namespace/persistentvolumeclaims/:name"
 // A Request names a claim and the node that was selected for it.
 type Request struct {
 	Namespace, Claim string
+	Volume           string // that is made for it: tells a claim from one of its name before it; or empty
 	Node             string
 	VolumeType       string // as in the StorageClass; the extender reads the class itself
 	Group            string // the group the class insists on, or empty
@@ -151,6 +152,9 @@ func (c *Client) reserve(ctx context.Context, r Request) (Place, error) {
 func (c *Client) url(r Request) string {
 	path := "/apis/scheduling/" + url.PathEscape(r.Namespace) + "/persistentvolumeclaims/" + url.PathEscape(r.Claim)
 	query := url.Values{"nodeName": {r.Node}, "volumeType": {r.VolumeType}, "vgName": {r.Group}}
+	if r.Volume != "" {
+		query.Set("volume", r.Volume)
+	}
 	return c.endpoint + path + "?" + query.Encode()
 }
 
