@@ -83,7 +83,7 @@ func TestADiskThatGrewGrowsItsGroup(t *testing.T) {
 		s.apply(pool("/dev/vdc"))
 		s.start()
 		s.wantEvents("Normal NodeStoragePlanned", "Normal NodeStorageChanged")
-		s.fake.Grow("/dev/vdc", 2*gib+capacity.MiB)
+		s.fake.GrowDisk("/dev/vdc", 2*gib+capacity.MiB)
 		s.block.change(func() { s.block.list[0].Size = 2*gib + capacity.MiB })
 		s.agent.Changed()
 		s.pass(time.Second)

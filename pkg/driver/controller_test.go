@@ -147,7 +147,7 @@ func TestTheSchedulerDecidesTheGroup(t *testing.T) {
 			if diff := cmp.Diff(test.want, host.node.Volumes()); diff != "" {
 				t.Errorf("volumes (-want +got):\n%s", diff)
 			}
-			asked := []driver.Reservation{{Namespace: "default", Claim: "data", Node: nodeName, Kind: volume.LVM}}
+			asked := []driver.Reservation{{Namespace: "default", Claim: "data", Volume: id, Node: nodeName, Kind: volume.LVM}}
 			if diff := cmp.Diff(asked, test.scheduler.asked); diff != "" {
 				t.Errorf("asked (-want +got):\n%s", diff)
 			}

@@ -111,8 +111,8 @@ func (f *Fake) AddGroup(name, device string, size capacity.Bytes) {
 	}
 }
 
-// Grow makes a disk larger, as its platform does.
-func (f *Fake) Grow(device string, size capacity.Bytes) {
+// GrowDisk makes a disk larger, as its platform does.
+func (f *Fake) GrowDisk(device string, size capacity.Bytes) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.disk(device).size = size

@@ -35,7 +35,7 @@ func TestTheFakePassesTheExaminationOfGrowth(t *testing.T) {
 	f.AddDisk("/dev/a", 33*mib)
 	f.AddDisk("/dev/b", 33*mib)
 	noError(t, f.Host().CreateGroup(t.Context(), "share", []string{"/dev/a", "/dev/b"}))
-	f.Grow("/dev/b", 66*mib)
+	f.GrowDisk("/dev/b", 66*mib)
 	ExamineGrowth(t, Subject{Runner: f, Group: "share"}, "/dev/b", 32*mib)
 }
 
