@@ -49,6 +49,7 @@ func TestTheWayOfAPod(t *testing.T) {
 	for _, name := range []string{"a", "b"} {
 		w.deleteClaim(name)
 	}
+	w.claimsSeen() // or their places would linger
 	w.report(nls("n1", vg("pool", 100*gib, lv("b", 30*gib))))
 	for _, name := range []string{"a", "b"} {
 		if err := w.core.CoreV1().PersistentVolumes().Delete(context.Background(), "local-uid-"+name, metav1.DeleteOptions{}); err != nil {
