@@ -70,7 +70,7 @@ func New(o Options) (*Directory, error) {
 		transform cache.TransformFunc
 		indexers  cache.Indexers
 	}{
-		{d.volumes, o.trimVolume, cache.Indexers{byHandle: handleOf, byShown: shownBy}},
+		{d.volumes, o.recordOf, cache.Indexers{byHandle: handleOf, byShown: shownBy}},
 		{d.reports, trimReport, cache.Indexers{byHandle: handlesIn, bySnapshot: snapshotsOf}},
 		{d.node, trimNode, nil},
 	} {
@@ -127,31 +127,6 @@ func (d *Directory) Run(ctx context.Context) error {
 // byHandle is the index of volumes and reports by volume handle.
 const byHandle = "handle"
 
-// trimVolume keeps of a PersistentVolume what is looked at here, and of those of
-// other drivers nothing but their names.
-func (o Options) trimVolume(obj any) (any, error) {
-	pv, ok := obj.(*corev1.PersistentVolume)
-	if !ok {
-		return obj, nil
-	}
-	kept := &corev1.PersistentVolume{}
-	kept.Name, kept.ResourceVersion, kept.UID = pv.Name, pv.ResourceVersion, pv.UID
-	if csi := pv.Spec.CSI; csi != nil && csi.Driver == o.Driver {
-		kept.Spec.CSI = csi
-		kept.Spec.NodeAffinity = pv.Spec.NodeAffinity
-		kept.Spec.Capacity = pv.Spec.Capacity
-	}
-	return kept, nil
-}
-
-func trimReport(obj any) (any, error) {
-	if nls, ok := obj.(*v1alpha1.NodeLocalStorage); ok {
-		nls.ManagedFields, nls.Annotations, nls.Spec = nil, nil, v1alpha1.NodeLocalStorageSpec{}
-		nls.Status.Conditions, nls.Status.NodeStorageInfo.MountPoints = nil, nil
-	}
-	return obj, nil
-}
-
 func trimNode(obj any) (any, error) {
 	node, ok := obj.(*corev1.Node)
 	if !ok {
@@ -166,14 +141,6 @@ func trimNode(obj any) (any, error) {
 		}
 	}
 	return kept, nil
-}
-
-func handleOf(obj any) ([]string, error) {
-	pv, ok := obj.(*corev1.PersistentVolume)
-	if !ok || pv.Spec.CSI == nil {
-		return nil, nil
-	}
-	return []string{pv.Spec.CSI.VolumeHandle}, nil
 }
 
 func handlesIn(obj any) ([]string, error) {

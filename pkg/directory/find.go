@@ -6,8 +6,6 @@ import (
 	"maps"
 	"slices"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/open-local/open-local/apis/storage/v1alpha1"
 	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/driver"
@@ -99,8 +97,8 @@ func (d *Directory) Forget(id string) {
 func (d *Directory) Volumes() map[string]driver.Place {
 	recorded, reported := map[string]driver.Place{}, map[string]driver.Place{}
 	for _, obj := range d.volumes.GetStore().List() {
-		if pv, ok := obj.(*corev1.PersistentVolume); ok && pv.Spec.CSI != nil {
-			recorded[pv.Spec.CSI.VolumeHandle] = placeOf(pv)
+		if r, ok := obj.(*record); ok && r.handle != "" {
+			recorded[r.handle] = r.place
 		}
 	}
 	for _, obj := range d.reports.GetStore().List() {
@@ -126,38 +124,11 @@ func (d *Directory) Volumes() map[string]driver.Place {
 func (d *Directory) recorded(id string) (driver.Place, bool) {
 	objs, _ := d.volumes.GetIndexer().ByIndex(byHandle, id)
 	for _, obj := range objs {
-		if pv, ok := obj.(*corev1.PersistentVolume); ok {
-			return placeOf(pv), true
+		if r, ok := obj.(*record); ok {
+			return r.place, true
 		}
 	}
 	return driver.Place{}, false
-}
-
-// placeOf reads a PersistentVolume. What it does not say stays empty.
-func placeOf(pv *corev1.PersistentVolume) driver.Place {
-	place := driver.Place{Node: nodeOf(pv), Proven: true}
-	if size, ok := pv.Spec.Capacity[corev1.ResourceStorage]; ok {
-		place.Size = capacity.Bytes(size.Value())
-	}
-	if context, err := volume.ParseContext(pv.Spec.CSI.VolumeAttributes); err == nil {
-		place.Kind, place.Group, place.Snapshot = context.Kind, context.Group, context.Snapshot
-	}
-	return place
-}
-
-// nodeOf returns the node to which a PersistentVolume is bound, or "".
-func nodeOf(pv *corev1.PersistentVolume) string {
-	if pv.Spec.NodeAffinity == nil || pv.Spec.NodeAffinity.Required == nil {
-		return ""
-	}
-	for _, term := range pv.Spec.NodeAffinity.Required.NodeSelectorTerms {
-		for _, match := range term.MatchExpressions {
-			if match.Key == volume.TopologyKey && match.Operator == corev1.NodeSelectorOpIn && len(match.Values) == 1 {
-				return match.Values[0]
-			}
-		}
-	}
-	return ""
 }
 
 // reported returns the places at which reports show the volume.

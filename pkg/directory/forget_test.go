@@ -4,7 +4,6 @@ import (
 	"testing"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
@@ -18,10 +17,9 @@ import (
 func TestWhatNobodyShowsAnyMoreIsForgotten(t *testing.T) {
 	shown := v1alpha1.LogicalVolume{Name: "vol", VolumeID: "vol"}
 	snapshot := v1alpha1.LogicalVolume{Name: "snap", SnapshotID: "snap", SourceVolumeID: "vol"}
-	recorded := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "vol"}}
-	recorded.Spec.CSI = &corev1.CSIPersistentVolumeSource{Driver: volume.DefaultDriver, VolumeHandle: "vol"}
+	recorded := &record{ObjectMeta: metav1.ObjectMeta{Name: "vol"}, handle: "vol"}
 	for name, test := range map[string]struct {
-		volumes []*corev1.PersistentVolume
+		volumes []*record
 		now     []v1alpha1.LogicalVolume // what the report shows after it showed both
 		drop    bool                     // the PersistentVolume goes at the end
 		gone    int                      // what is still remembered as gone
@@ -29,9 +27,9 @@ func TestWhatNobodyShowsAnyMoreIsForgotten(t *testing.T) {
 		"neither is shown any more":                   {gone: 0},
 		"both are still shown":                        {now: []v1alpha1.LogicalVolume{shown, snapshot}, gone: 2},
 		"the volume is still shown":                   {now: []v1alpha1.LogicalVolume{shown}, gone: 1},
-		"a PersistentVolume is still there":           {volumes: []*corev1.PersistentVolume{recorded}, gone: 1},
-		"the PersistentVolume goes after the volume":  {volumes: []*corev1.PersistentVolume{recorded}, drop: true, gone: 0},
-		"the PersistentVolume goes before the volume": {volumes: []*corev1.PersistentVolume{recorded}, now: []v1alpha1.LogicalVolume{shown}, drop: true, gone: 1},
+		"a PersistentVolume is still there":           {volumes: []*record{recorded}, gone: 1},
+		"the PersistentVolume goes after the volume":  {volumes: []*record{recorded}, drop: true, gone: 0},
+		"the PersistentVolume goes before the volume": {volumes: []*record{recorded}, now: []v1alpha1.LogicalVolume{shown}, drop: true, gone: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d, err := New(Options{Driver: volume.DefaultDriver, NodeGrace: time.Minute, Clock: clock.RealClock{}})

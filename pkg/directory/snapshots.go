@@ -5,8 +5,6 @@ import (
 	"maps"
 	"slices"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/open-local/open-local/apis/storage/v1alpha1"
 	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/driver"
@@ -26,18 +24,6 @@ func snapshotsOf(obj any) ([]string, error) {
 		return nil, nil
 	}
 	return slices.Collect(maps.Keys(snapshotsIn(nls))), nil
-}
-
-func shownBy(obj any) ([]string, error) {
-	pv, ok := obj.(*corev1.PersistentVolume)
-	if !ok || pv.Spec.CSI == nil {
-		return nil, nil
-	}
-	context, err := volume.ParseContext(pv.Spec.CSI.VolumeAttributes)
-	if err != nil || context.Snapshot == "" {
-		return nil, nil //nolint:nilerr // one that cannot be read shows nothing
-	}
-	return []string{context.Snapshot}, nil
 }
 
 // FindSnapshot returns where a snapshot is: what reports show, else what was just made
@@ -72,8 +58,8 @@ func (d *Directory) shown(id string) []string {
 	var names []string
 	objs, _ := d.volumes.GetIndexer().ByIndex(byShown, id)
 	for _, obj := range objs {
-		if pv, ok := obj.(*corev1.PersistentVolume); ok {
-			names = append(names, pv.Name)
+		if r, ok := obj.(*record); ok {
+			names = append(names, r.Name)
 		}
 	}
 	slices.Sort(names)
