@@ -88,7 +88,7 @@ func TestWhetherTheSchedulerHeedsThePublishedCapacity(t *testing.T) {
 			if config.PercentageOfNodesToScore != test.considers {
 				t.Errorf("it considers %d %% of the nodes, want %d", config.PercentageOfNodesToScore, test.considers)
 			}
-			// What is published wakes pods that wait for room, in any case.
+			// It is published in any case, for those who read it.
 			pod := get[*appsv1.Deployment](t, all, "open-local-csi-controller").Spec.Template.Spec
 			if args := container(t, pod, "csi-provisioner").Args; !slices.Contains(args, "--enable-capacity") {
 				t.Errorf("capacity is not published: %q", args)

@@ -8,13 +8,17 @@ import (
 	"time"
 
 	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/yaml"
 
 	"github.com/open-local/open-local/hack/lab/build"
+	"github.com/open-local/open-local/hack/lab/scale/plane"
 	"github.com/open-local/open-local/pkg/volume"
 )
 
@@ -44,6 +48,19 @@ func (r *round) install(ctx context.Context) error {
 		if _, err := r.core.StorageV1().StorageClasses().Create(ctx, class, metav1.CreateOptions{}); err != nil {
 			return fmt.Errorf("creating class %s: %w", name, err)
 		}
+	}
+	wake := &storagev1.CSIStorageCapacity{ObjectMeta: metav1.ObjectMeta{Name: plane.WakeName, Namespace: plane.WakeNamespace}}
+	wake.StorageClassName, wake.Capacity = plane.WakeName, resource.NewQuantity(0, resource.BinarySI)
+	// The namespace is made by the API server, a moment after it is ready.
+	err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
+		_, err := r.core.StorageV1().CSIStorageCapacities(wake.Namespace).Create(ctx, wake, metav1.CreateOptions{})
+		if apierrors.IsNotFound(err) {
+			return false, nil
+		}
+		return err == nil, err
+	})
+	if err != nil {
+		return fmt.Errorf("creating the CSIStorageCapacity of the extender: %w", err)
 	}
 	return r.reportsReadable(ctx)
 }

@@ -51,8 +51,7 @@ func newRound(o options, mode string, programs map[string]string) (*round, error
 	return &round{o: o, mode: mode, plane: p, fleet: hollow.NewFleet(o.shape()), began: time.Now()}, nil
 }
 
-// heeds reports whether kube-scheduler heeds what capacity is published. That it is
-// published wakes pods that wait for room, in every mode.
+// heeds reports whether kube-scheduler heeds the capacity that is published.
 func heeds(mode string) bool { return mode == withBoth || mode == withCapacity }
 
 // percentage returns of how many nodes kube-scheduler considers which is best. An extender

@@ -16,6 +16,13 @@ import (
 // evicted from, because nobody does.
 const controllers = "persistentvolume-binder-controller,persistentvolume-protection-controller,persistentvolumeclaim-protection-controller"
 
+// WakeNamespace and WakeName are of the CSIStorageCapacity that the extender writes on. Who
+// starts an extender has made it.
+const (
+	WakeNamespace = "kube-system"
+	WakeName      = "open-local-scheduler-extender"
+)
+
 // command returns how the program of that name is run.
 func (p *Plane) command(name string) []string {
 	port := func(name string) string { return strconv.Itoa(p.ports[name]) }
@@ -47,7 +54,7 @@ func (p *Plane) command(name string) []string {
 	case Extender:
 		return []string{
 			bin["open-local"], "scheduler", config, "--port=" + port(portExtender), "--tls-port=" + port(portReserve), "--tls-dir=" + p.file("tls", "extender"),
-			"--driver=" + p.o.Driver, "--scheduler-strategy=" + p.o.Strategy,
+			"--driver=" + p.o.Driver, "--scheduler-strategy=" + p.o.Strategy, "--wake-with=" + WakeNamespace + "/" + WakeName,
 		}
 	case Controller:
 		argv := []string{
