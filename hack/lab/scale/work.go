@@ -254,7 +254,8 @@ func (r *round) snapshot(ctx context.Context) (snapshot, error) {
 			return s, err
 		}
 		s.usage[process.Name] = usage
-		if r.plane.MetricsURL(process.Name) == "" {
+		// csi-provisioner counts its capacities anew for every question, each by looking at all.
+		if r.plane.MetricsURL(process.Name) == "" || process.Name == plane.Provision {
 			continue
 		}
 		if s.metrics[process.Name], err = r.metrics(ctx, process.Name); err != nil {
@@ -284,17 +285,19 @@ func (r *round) watchQueue(ctx context.Context) func() queue {
 	go func() {
 		var q queue
 		defer func() { ended <- q }()
+		pause := 2 * time.Second
 		for {
 			select {
 			case <-ctx.Done():
 				return
-			case <-time.After(2 * time.Second):
+			case <-time.After(pause):
 			}
+			began := time.Now()
 			if m, err := r.metrics(ctx, plane.Provision); err == nil {
 				q.last = int(m.Sum("workqueue_depth", map[string]string{"name": "csistoragecapacity"}))
 				q.most = max(q.most, q.last)
-				q.empty = q.empty || q.last == 0
 			}
+			pause = max(2*time.Second, 10*time.Since(began)) // to ask is not free
 		}
 	}()
 	return func() queue {
@@ -306,7 +309,6 @@ func (r *round) watchQueue(ctx context.Context) func() queue {
 // queue is how many capacities waited to be looked at.
 type queue struct {
 	most, last int
-	empty      bool // it was, at some time
 }
 
 func brief(names []string) string {

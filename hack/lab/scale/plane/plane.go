@@ -212,7 +212,7 @@ func (p *Plane) start(ctx context.Context, name, ready string) error {
 
 // impatient asks whoever serves; that it is the right one is not the question here.
 var impatient = &http.Client{
-	Timeout:   10 * time.Second,
+	Timeout:   time.Minute,
 	Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true},
 }
 
