@@ -67,7 +67,7 @@ var causes = []struct {
 	{regexp.MustCompile(`Snapshot origin volumes can be resized only while inactive`), ErrHasSnapshots},
 	{regexp.MustCompile(`Volume group \S+ is exported`), ErrExported},
 	{regexp.MustCompile(`while PVs are missing|Refusing activation of partial LV`), ErrPartial},
-	{regexp.MustCompile(`Physical Volume "\S+" not found in|No device found for|Failed to find physical volume`), ErrDeviceNotFound},
+	{regexp.MustCompile(`Physical Volume "\S+" not found in|No device found for|Failed to find physical volume|Cannot use \S+: device not found`), ErrDeviceNotFound},
 	{regexp.MustCompile(`Failed to find logical volume|Logical volume \S+ not found in volume group|Snapshot origin LV \S+ not found`), ErrVolumeNotFound},
 	{regexp.MustCompile(`Volume group "\S+" not found`), ErrGroupNotFound},
 	{regexp.MustCompile(`are reserved\.|is invalid\.|length \d+ is not supported|Invalid argument for`), ErrInvalid},
