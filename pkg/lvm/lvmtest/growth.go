@@ -10,7 +10,7 @@ import (
 func (f *Fake) pvresize(l line) (string, *failure) {
 	d := f.disks[l.positional[0]]
 	if d == nil || d.lost || d.pv == nil {
-		return "", failed("Failed to find physical volume %q.\n  0 physical volume(s) resized or updated / 0 physical volume(s) not resized", l.positional[0])
+		return "", failed("Cannot use %s: device not found\n  0 physical volume(s) resized or updated / 0 physical volume(s) not resized", l.positional[0])
 	}
 	total := int64((d.size - metadata).Floor(extent) / extent)
 	if total < d.pv.used {
