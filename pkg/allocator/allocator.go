@@ -64,21 +64,30 @@ func Score(node capacity.Node, spots []capacity.Spot, prefer Preference) int64 {
 }
 
 // Score is Score for the claims at these positions among groups that have so much left;
-// those that are Nowhere have no part in it.
+// those that are Nowhere have no part in it. Of what is given whole counts how little is
+// wasted, whatever the preference.
 func (p *Planner) Score(groups []capacity.Group, left []capacity.Bytes, at []capacity.Position) int64 {
 	p.groups = groups
 	var used, size capacity.Bytes
 	for i := range groups {
-		var taken capacity.Bytes
+		var taken, asked capacity.Bytes
 		for claim := range at {
 			if int(at[claim]) == i {
 				taken += p.costIn(claim, i)
+				asked += p.claims[claim].Size
 			}
 		}
-		if taken > 0 {
+		switch {
+		case taken == 0:
+			continue
+		case !groups[i].Kind.Whole():
 			used += groups[i].Size - left[i] + taken
-			size += groups[i].Size
+		case p.prefer == Spread:
+			used += groups[i].Size - asked
+		default:
+			used += asked
 		}
+		size += groups[i].Size
 	}
 	return score(used, size, p.prefer)
 }

@@ -10,6 +10,7 @@ import (
 // first claim that found none, after the pickier and the larger had theirs.
 type Misfit struct {
 	Claim string // the claim's name; empty when the pod has no other
+	Kind  capacity.Kind
 	Group string // the group that came nearest; empty when none was eligible
 	Asked string // the group the claim insists on, if it does
 	Media capacity.Media
@@ -33,6 +34,14 @@ func (m *Misfit) Error() string {
 	return m.because()
 }
 
+// word is what Group is.
+func (m *Misfit) word() string {
+	if m.Kind == capacity.Cut {
+		return "vg"
+	}
+	return m.Kind.String()
+}
+
 func (m *Misfit) held() string {
 	if m.Held <= 0 {
 		return ""
@@ -47,28 +56,30 @@ func (m *Misfit) because() string {
 	}
 	switch {
 	case m.Trouble != "":
-		return fmt.Sprintf("vg %s: %s", m.Group, m.Trouble)
+		return fmt.Sprintf("%s %s: %s", m.word(), m.Group, m.Trouble)
 	case m.Stripes:
 		return fmt.Sprintf("vg %s: %s in equal parts on two or more disks; no two are sure to have the room, %s free in all%s", m.Group, wants, m.Free, m.held())
+	case m.Kind.Whole() && m.Group != "" && m.Wants <= m.Size && m.Free < m.Size:
+		return fmt.Sprintf("%s %s: %s, and belongs to another volume%s", m.word(), m.Group, wants, m.held())
 	case m.Group != "" && m.Size < m.Wants:
-		return fmt.Sprintf("vg %s: %s, has %s in all", m.Group, wants, m.Size)
+		return fmt.Sprintf("%s %s: %s, has %s in all", m.word(), m.Group, wants, m.Size)
 	case m.Group != "":
-		return fmt.Sprintf("vg %s: %s, %s free%s", m.Group, wants, m.Free, m.held())
+		return fmt.Sprintf("%s %s: %s, %s free%s", m.word(), m.Group, wants, m.Free, m.held())
 	case m.Asked != "" && m.Media != "":
-		return fmt.Sprintf("no managed volume group %q on %s", m.Asked, m.Media)
+		return fmt.Sprintf("no managed %s %q on %s", m.Kind, m.Asked, m.Media)
 	case m.Asked != "":
-		return fmt.Sprintf("no managed volume group %q", m.Asked)
+		return fmt.Sprintf("no managed %s %q", m.Kind, m.Asked)
 	case m.Media != "":
-		return fmt.Sprintf("no managed volume group on %s", m.Media)
+		return fmt.Sprintf("no managed %s on %s", m.Kind, m.Media)
 	}
-	return "no managed volume group"
+	return "no managed " + m.Kind.String()
 }
 
 // explain says why the claim, at this point, has no group. It names the eligible
 // group with the most room.
 func (p *Planner) explain(claim int) *Misfit {
 	c := &p.claims[claim]
-	m := &Misfit{Asked: c.Group, Media: c.Media, Wants: c.Size, Final: true}
+	m := &Misfit{Kind: c.Kind, Asked: c.Group, Media: c.Media, Wants: c.Size, Final: true}
 	if len(p.claims) > 1 {
 		m.Claim = c.Name
 	}
@@ -84,8 +95,11 @@ func (p *Planner) explain(claim int) *Misfit {
 	}
 	if nearest >= 0 {
 		g := &p.groups[nearest]
-		m.Group, m.Wants, m.Free, m.Size, m.Trouble = g.Name, p.costIn(claim, nearest), p.free[nearest], g.Size, g.Trouble
-		m.Stripes = m.Trouble == "" && m.Wants <= m.Free
+		m.Group, m.Free, m.Size, m.Trouble = g.Name, p.free[nearest], g.Size, g.Trouble
+		if !g.Kind.Whole() {
+			m.Wants = p.costIn(claim, nearest)
+		}
+		m.Stripes = m.Trouble == "" && m.Wants <= m.Free && !g.Kind.Whole()
 	}
 	return m
 }
@@ -109,5 +123,8 @@ func (p *Planner) nearer(claim, a, b int) bool {
 // holds reports whether the group is large enough for the claim when empty.
 func (p *Planner) holds(claim, group int) bool {
 	g := &p.groups[group]
+	if g.Kind.Whole() {
+		return p.claims[claim].Size <= g.Size
+	}
 	return p.costIn(claim, group) <= g.Size && (p.claims[claim].Layout != capacity.Striped || g.Disks.Count() > 1)
 }

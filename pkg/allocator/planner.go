@@ -23,6 +23,7 @@ type Planner struct {
 	known  *capacity.Group  // the first of them; nil when they may change
 	prices []capacity.Bytes // claims × groups: what each costs there, or never
 	sizes  []float64        // of the groups
+	spoilt []capacity.Bytes // by group: what nobody else can have of it afterwards
 
 	// Working space, of the node being looked at.
 	groups []capacity.Group // but for their Free
@@ -152,7 +153,7 @@ func (p *Planner) greedy() int {
 			if left < 0 || inStripes && !p.lies(claim, i) {
 				continue
 			}
-			if now := (rest{float64(left) / p.sizes[i], left}); best < 0 || p.better(now, bestRest) {
+			if now := (rest{float64(left) / p.sizes[i], left + p.spoilt[i]}); best < 0 || p.better(now, bestRest) {
 				best, bestRest = i, now
 			}
 		}
@@ -166,8 +167,8 @@ func (p *Planner) greedy() int {
 
 // A rest is what a group would have left.
 type rest struct {
-	share float64 // of the group's size
-	left  capacity.Bytes
+	share float64        // of the group's size
+	left  capacity.Bytes // and all of what is given whole: the smallest that fits is best
 }
 
 // better reports whether a is better left than b. Of equal shares the smaller space is,
@@ -181,7 +182,7 @@ func (p *Planner) better(a, b rest) bool {
 
 // eligible reports whether the claim may lie in the group at all.
 func eligible(c *volume.Claim, g *capacity.Group) bool {
-	return (c.Group == "" || c.Group == g.Name) && (c.Media == "" || c.Media == g.Media)
+	return c.Kind == g.Kind && (c.Group == "" || c.Group == g.Name) && (c.Media == "" || c.Media == g.Media)
 }
 
 func (p *Planner) fits(claim, group int) bool {
@@ -192,7 +193,7 @@ func (p *Planner) fits(claim, group int) bool {
 // it wants to.
 func (p *Planner) lies(claim, group int) bool {
 	c := &p.claims[claim]
-	return c.Layout != capacity.Striped || p.groups[group].Stripes(c.Size, p.free[group]) > 0
+	return c.Layout != capacity.Striped || p.groups[group].Kind.Whole() || p.groups[group].Stripes(c.Size, p.free[group]) > 0
 }
 
 func (p *Planner) take(claim, group int) {
@@ -203,7 +204,7 @@ func (p *Planner) take(claim, group int) {
 // rest returns what the group would have left after taking the claim.
 func (p *Planner) rest(claim, group int) rest {
 	left := p.free[group] - p.pricesOf(claim)[group]
-	return rest{float64(left) / p.sizes[group], left}
+	return rest{float64(left) / p.sizes[group], left + p.spoilt[group]}
 }
 
 // never is what a claim costs where it may not lie: more than anybody has.
@@ -216,14 +217,19 @@ func (p *Planner) pricesOf(claim int) []capacity.Bytes {
 
 // know computes all that depends on the groups but not on what is free in them.
 func (p *Planner) know(groups []capacity.Group) {
-	p.prices, p.sizes, p.groups = p.prices[:0], p.sizes[:0], groups
+	p.prices, p.sizes, p.spoilt, p.groups = p.prices[:0], p.sizes[:0], p.spoilt[:0], groups
 	for i := range groups {
 		p.sizes = append(p.sizes, max(1, float64(groups[i].Size)))
+		var spoilt capacity.Bytes
+		if groups[i].Kind.Whole() {
+			spoilt = groups[i].Size
+		}
+		p.spoilt = append(p.spoilt, spoilt)
 	}
 	for claim := range p.claims {
 		for i := range groups {
 			price := never
-			if groups[i].Trouble == "" && eligible(&p.claims[claim], &groups[i]) {
+			if groups[i].Trouble == "" && eligible(&p.claims[claim], &groups[i]) && p.holds(claim, i) {
 				price = p.costIn(claim, i)
 			}
 			p.prices = append(p.prices, price)
@@ -246,7 +252,7 @@ func (p *Planner) priceIn(claim int, g *capacity.Group) {
 	if !c.TakesNothing() {
 		p.cost[claim] = g.Cost(c.Layout, c.Size)
 	}
-	if c.Layout != capacity.Striped {
+	if c.Layout != capacity.Striped && !g.Kind.Whole() {
 		p.extent[claim] = g.Extent
 	}
 }

@@ -132,17 +132,23 @@ func TestUpToEightClaimsOnSixteenGroupsAreDecidedExactly(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := capacity.Node{Name: "n1"}
 		for i := range rapid.IntRange(2, 16).Draw(t, "groups") {
-			n.Groups = append(n.Groups, capacity.Group{
+			g := capacity.Group{
 				Name: fmt.Sprint("g", i), Size: 40, Extent: 1,
+				Kind:  rapid.SampledFrom([]capacity.Kind{capacity.Cut, capacity.Cut, capacity.Device}).Draw(t, "kind"),
 				Free:  capacity.Bytes(rapid.Int64Range(0, 20).Draw(t, "free")),
 				Media: rapid.SampledFrom([]capacity.Media{"ssd", "hdd"}).Draw(t, "media"),
-			})
+			}
+			if g.Kind.Whole() { // it is free, or it is not
+				g.Size, g.Extent, g.Free = g.Free, 0, rapid.SampledFrom([]capacity.Bytes{0, g.Free}).Draw(t, "whole")
+			}
+			n.Groups = append(n.Groups, g)
 		}
 		var c []volume.Claim
 		for i := range rapid.IntRange(2, ExactClaims).Draw(t, "claims") {
 			c = append(c, volume.Claim{
 				Name: fmt.Sprint("c", i), Layout: capacity.Linear,
 				Size:  capacity.Bytes(rapid.Int64Range(1, 15).Draw(t, "wants")),
+				Kind:  rapid.SampledFrom([]capacity.Kind{capacity.Cut, capacity.Cut, capacity.Device}).Draw(t, "of"),
 				Media: rapid.SampledFrom([]capacity.Media{"", "", "ssd"}).Draw(t, "on"),
 				Group: rapid.SampledFrom([]string{"", "", "", "", "g1"}).Draw(t, "in"),
 			})
@@ -181,15 +187,18 @@ func possibleSomehow(n capacity.Node, claims []volume.Claim) bool {
 	for i := range n.Groups {
 		g := &n.Groups[i]
 		alike := func(o capacity.Group) bool {
-			return o.Free == g.Free && o.Media == g.Media && o.Name != "g1" && g.Name != "g1"
+			same := o.Free == g.Free && o.Kind == g.Kind && o.Media == g.Media && (o.Size == g.Size || !o.Kind.Whole())
+			return same && o.Name != "g1" && g.Name != "g1"
 		}
 		if !eligible(c, g) || c.Size > g.Free || slices.ContainsFunc(n.Groups[:i], alike) {
 			continue
 		}
-		g.Free -= c.Size
+		before := g.Free
+		if g.Free -= c.Size; g.Kind.Whole() {
+			g.Free = 0
+		}
 		fits := possibleSomehow(n, claims[1:])
-		g.Free += c.Size
-		if fits {
+		if g.Free = before; fits {
 			return true
 		}
 	}

@@ -94,6 +94,9 @@ func (g *Group) Stripes(size, free Bytes) int {
 // how many stripes a striped volume has is known only when it is made, and each
 // number rounds in its own way: the most that any takes is what counts.
 func (g *Group) Cost(layout Layout, size Bytes) Bytes {
+	if g.Kind.Whole() {
+		return g.Size
+	}
 	if layout != Striped || g.Extent <= 0 {
 		return size.Extents(g.Extent)
 	}
@@ -107,12 +110,18 @@ func (g *Group) Cost(layout Layout, size Bytes) Bytes {
 // Fits reports whether g can take a volume that costs what Cost says when it has free
 // bytes left.
 func (g *Group) Fits(layout Layout, size, free Bytes) bool {
+	if g.Kind.Whole() {
+		return size <= g.Size && g.Size <= free
+	}
 	return g.Cost(layout, size) <= free && (layout != Striped || g.Stripes(size, free) > 0)
 }
 
 // Largest returns the size of the largest volume of that layout that g could take.
 func (g *Group) Largest(layout Layout) Bytes {
-	if layout != Striped {
+	if g.Kind.Whole() && g.Free < g.Size {
+		return 0
+	}
+	if layout != Striped || g.Kind.Whole() {
 		return g.Free
 	}
 	// What Cost adds to whole stripes, at most: the other numbers of stripes round too.

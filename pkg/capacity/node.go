@@ -29,6 +29,20 @@ const (
 	MountPoint Kind = "MountPoint" // a mounted file system: one volume takes all of it
 )
 
+// Whole reports whether one volume takes all of a group.
+func (k Kind) Whole() bool { return k != Cut }
+
+// String says it to a person.
+func (k Kind) String() string {
+	switch k {
+	case Cut:
+		return "volume group"
+	case MountPoint:
+		return "mount point"
+	}
+	return "device"
+}
+
 // A Group is a volume group, or a disk or a file system that is given whole, as a
 // decision sees it: promises are already taken off Free. Nothing in it can be changed through a copy, so copying a slice of
 // groups copies them.
@@ -37,7 +51,7 @@ type Group struct {
 	Kind    Kind
 	Size    Bytes  // all that volumes of ours may ever fill
 	Free    Bytes  // what is not yet promised; whole extents, never negative
-	Extent  Bytes  // the unit of allocation
+	Extent  Bytes  // the unit of allocation; zero of what is given whole
 	Media   Media  // what all its disks are made of; empty when mixed or not known
 	Trouble string // why nothing new may be put there; empty when all is well
 	Disks   *Disks // how Free lies on them; nil when not known, and then nothing is striped

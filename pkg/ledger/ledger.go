@@ -83,6 +83,7 @@ type Report struct {
 // A Group is a volume group in a report.
 type Group struct {
 	Name        string
+	Kind        capacity.Kind
 	Managed     bool           // volumes may be put there; others only keep theirs
 	Allocatable capacity.Bytes // what volumes of ours may ever fill
 	Available   capacity.Bytes // what no logical volume has taken, whoever's

@@ -250,6 +250,7 @@ func (l *Ledger) group(reported *Group) capacity.Group {
 	base := min(left, reported.Available).Floor(reported.Extent)
 	return capacity.Group{
 		Name:    l.names.names[l.names.id(reported.Name)],
+		Kind:    reported.Kind,
 		Size:    reported.Allocatable,
 		Free:    base,
 		Extent:  reported.Extent,
@@ -283,7 +284,7 @@ func keyOf(groups []capacity.Group) string {
 	var key []byte
 	for i := range groups {
 		g := &groups[i]
-		key = fmt.Appendf(key, "%q %d %d %q %q %v\n", g.Name, g.Size, g.Extent, g.Media, g.Trouble, g.Disks)
+		key = fmt.Appendf(key, "%q %q %d %d %q %q %v\n", g.Name, string(g.Kind), g.Size, g.Extent, g.Media, g.Trouble, g.Disks)
 	}
 	return string(key)
 }
