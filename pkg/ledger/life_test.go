@@ -126,7 +126,7 @@ func (c *cluster) create(p *simPod, claim volume.Claim) {
 	}
 	c.l.Confirm(claim.Volume, p.node)
 	c.making[claim.Volume] = p.node
-	c.fill(p.node, place.Group, claim.Volume, claim.Size.Extents(extentSize))
+	c.fill(p.node, place.Group, claim.Volume, takes(place.Group, claim.Size))
 	p.made[claim.Volume], p.fits = true, []string{p.node}
 	c.pvs[claim.Volume] = simVolume{p.node, place.Group, claim.Size.Extents(extentSize)}
 	c.later("volume "+claim.Volume, func() { c.volumeSeen(claim.Volume) })
@@ -181,7 +181,7 @@ func (c *cluster) finish(node string, claim volume.Claim) {
 		return
 	}
 	at := simVolume{node, place.Group, claim.Size.Extents(extentSize)}
-	c.fill(node, place.Group, claim.Volume, at.size)
+	c.fill(node, place.Group, claim.Volume, takes(place.Group, at.size))
 	c.pvs[claim.Volume], c.orphans[claim.Volume] = at, at
 	c.later("volume "+claim.Volume, func() { c.volumeSeen(claim.Volume) })
 }
@@ -227,7 +227,7 @@ func (c *cluster) endPod(p *simPod) {
 // grow has somebody ask for more, or for less again.
 func (c *cluster) grow(t *rapid.T) {
 	name := some(t, c.pvs)
-	if _, orphan := c.orphans[name]; name == "" || orphan {
+	if _, orphan := c.orphans[name]; name == "" || orphan || c.pvs[name].group == disk {
 		return
 	}
 	size := c.pvs[name].size + capacity.Bytes(rapid.Int64Range(0, 12).Draw(t, "more"))
@@ -267,7 +267,7 @@ func (c *cluster) snapshot(t *rapid.T) {
 	}
 	name := some(t, c.pvs)
 	of, there := c.pvs[name]
-	if !there || c.away[of.node] {
+	if !there || c.away[of.node] || of.group == disk {
 		return
 	}
 	c.deliverAll()
@@ -296,7 +296,7 @@ func (c *cluster) leave(t *rapid.T) {
 	}
 	c.away[node], c.heard[node] = false, nil
 	if rapid.IntRange(0, 2).Draw(t, "replaced") == 0 {
-		c.disks[node] = map[string]map[string]capacity.Bytes{"a": {}, "b": {}}
+		c.disks[node] = newDisks()
 	}
 	c.publish(node)
 }
@@ -359,8 +359,8 @@ func (c *cluster) clear() {
 	for _, node := range simNodes {
 		view := look(c.l, "", node)
 		for g, free := range view.Free {
-			if free != diskSize {
-				c.t.Errorf("in the end group %s of %s has %s free of %d", view.Groups[g].Name, node, free, diskSize)
+			if name := view.Groups[g].Name; free != sizeOf(name) {
+				c.t.Errorf("in the end group %s of %s has %s free of %d", name, node, free, sizeOf(name))
 			}
 		}
 	}

@@ -158,6 +158,9 @@ func (m *model) group(node, name string) Group {
 }
 
 func (m *model) cost(node, group string, claim volume.Claim) capacity.Bytes {
+	if g := m.group(node, group); g.Kind.Whole() {
+		return g.Allocatable
+	}
 	most := claim.Size.Extents(extentSize)
 	if claim.Layout == capacity.Striped {
 		for n := 2; n <= len(m.group(node, group).Disks); n++ {
@@ -170,10 +173,13 @@ func (m *model) cost(node, group string, claim volume.Claim) capacity.Bytes {
 // lies reports whether a claim that costs no more than what is free can lie in the
 // group as it wants to.
 func (m *model) lies(node, group string, claim volume.Claim, free capacity.Bytes) bool {
+	g := m.group(node, group)
+	if g.Kind.Whole() {
+		return claim.Size <= g.Allocatable
+	}
 	if claim.Layout != capacity.Striped {
 		return true
 	}
-	g := m.group(node, group)
 	for n := 2; n <= len(g.Disks); n++ {
 		part, room := claim.Size.Extents(extentSize*capacity.Bytes(n))/capacity.Bytes(n), 0
 		for _, disk := range g.Disks {
@@ -353,6 +359,7 @@ const extentSize = 4
 var (
 	nodeNames   = []string{"n1", "n2", "n3"}
 	groupNames  = []string{"a", "b"}
+	allGroups   = append([]string{"/dev/c"}, groupNames...) // with a disk that is given whole
 	volumeNames = []string{"v0", "v1", "v2", "v3", "v4", "v5"}
 	podNames    = []string{"p0", "p1", "p2"}
 	start       = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -361,7 +368,7 @@ var (
 func drawReport(t *rapid.T) Report {
 	r := Report{}
 	unused := slices.Clone(volumeNames)
-	for _, name := range groupNames {
+	for _, name := range allGroups {
 		if rapid.IntRange(0, 9).Draw(t, "missing") == 0 {
 			continue
 		}
@@ -371,6 +378,9 @@ func drawReport(t *rapid.T) Report {
 			Allocatable: capacity.Bytes(rapid.Int64Range(0, 100).Draw(t, "allocatable")),
 			Available:   capacity.Bytes(rapid.Int64Range(0, 100).Draw(t, "available")),
 			Extent:      extentSize,
+		}
+		if name == allGroups[0] {
+			g.Kind, g.Extent, g.Available = capacity.Device, 0, g.Allocatable
 		}
 		for range rapid.SampledFrom([]int{0, 2, 3}).Draw(t, "disks") {
 			g.Disks = append(g.Disks, extentSize*capacity.Bytes(rapid.Int64Range(0, 15).Draw(t, "disk")))
@@ -399,6 +409,7 @@ func drawClaims(t *rapid.T) []volume.Claim {
 			claims = append(claims, volume.Claim{
 				Volume: name,
 				Size:   capacity.Bytes(rapid.Int64Range(1, 30).Draw(t, "wants")),
+				Kind:   rapid.SampledFrom([]capacity.Kind{capacity.Cut, capacity.Cut, capacity.Device}).Draw(t, "kind"),
 				Layout: rapid.SampledFrom([]capacity.Layout{capacity.Linear, capacity.Linear, capacity.Striped}).Draw(t, "layout"),
 			})
 		}
@@ -410,7 +421,7 @@ func drawClaims(t *rapid.T) []volume.Claim {
 func drawOffer(t *rapid.T, l *Ledger, node string, claims []volume.Claim) (Offer, modelOffer) {
 	m := modelOffer{node: node}
 	for range claims {
-		m.groups = append(m.groups, rapid.SampledFrom(groupNames).Draw(t, "spot"))
+		m.groups = append(m.groups, rapid.SampledFrom(allGroups).Draw(t, "spot"))
 	}
 	return offer(l, node, m.groups...), m
 }
@@ -458,7 +469,7 @@ func TestTheLedgerAgreesWithAnObviousOne(t *testing.T) {
 		node := func() string { return rapid.SampledFrom(nodeNames).Draw(t, "node") }
 		pod := func() string { return rapid.SampledFrom(podNames).Draw(t, "pod") }
 		name := func() string { return rapid.SampledFrom(volumeNames).Draw(t, "name") }
-		group := func() string { return rapid.SampledFrom(groupNames).Draw(t, "group") }
+		group := func() string { return rapid.SampledFrom(allGroups).Draw(t, "group") }
 		soon := func() time.Time {
 			return now.Add(time.Duration(rapid.IntRange(1, 60).Draw(t, "seconds")) * time.Second)
 		}

@@ -66,10 +66,37 @@ type simSight struct {
 	nodes  []string
 }
 
-// Few disks, and small, so that they are mostly full.
-const diskSize = 40
+// Few groups and one disk for each node, and small, so that they are mostly full.
+const (
+	groupSize = 40
+	diskSize  = 24
+	disk      = "/dev/d" // is given whole
+)
 
-var simNodes = nodeNames[:2]
+var (
+	simNodes  = nodeNames[:2]
+	simGroups = []string{disk, "a", "b"}
+)
+
+// newDisks are those of a node, by group.
+func newDisks() map[string]map[string]capacity.Bytes {
+	return map[string]map[string]capacity.Bytes{"a": {}, "b": {}, disk: {}}
+}
+
+// sizeOf returns how large a group is, and takes what a volume takes of it.
+func sizeOf(group string) capacity.Bytes {
+	if group == disk {
+		return diskSize
+	}
+	return groupSize
+}
+
+func takes(group string, size capacity.Bytes) capacity.Bytes {
+	if group == disk {
+		return diskSize
+	}
+	return size.Extents(extentSize)
+}
 
 func newCluster(t *rapid.T) *cluster {
 	c := &cluster{
@@ -88,7 +115,7 @@ func newCluster(t *rapid.T) *cluster {
 		orphans: map[string]simVolume{},
 	}
 	for _, node := range simNodes {
-		c.disks[node] = map[string]map[string]capacity.Bytes{"a": {}, "b": {}}
+		c.disks[node] = newDisks()
 		c.publish(node)
 	}
 	c.deliverAll()
@@ -109,8 +136,11 @@ func (c *cluster) publish(node string) {
 	}
 	c.serial++
 	r := Report{Version: c.serial}
-	for _, name := range groupNames {
-		g := Group{Name: name, Managed: true, Allocatable: diskSize, Available: diskSize, Extent: extentSize}
+	for _, name := range simGroups {
+		g := Group{Name: name, Managed: true, Allocatable: sizeOf(name), Available: sizeOf(name), Extent: extentSize}
+		if name == disk {
+			g.Kind, g.Extent = capacity.Device, 0
+		}
 		for _, lv := range slices.Sorted(maps.Keys(c.disks[node][name])) {
 			size := c.disks[node][name][lv]
 			g.Volumes = append(g.Volumes, Volume{Name: lv, Size: size, Ours: true})
@@ -285,16 +315,16 @@ func (c *cluster) assume(p *simPod, name, node string) bool {
 // fill puts a volume on a disk, or makes it larger. This is the point of it all: there
 // is room.
 func (c *cluster) fill(node, group, name string, size capacity.Bytes) {
-	disk, left := c.disks[node][group], capacity.Bytes(diskSize)
-	for other, taken := range disk {
+	has, left := c.disks[node][group], sizeOf(group)
+	for other, taken := range has {
 		if other != name {
 			left -= taken
 		}
 	}
 	if size > left {
-		c.t.Fatalf("%s was promised %s in %s of %s where %s is left: %v", name, size, group, node, left, disk)
+		c.t.Fatalf("%s was promised %s in %s of %s where %s is left: %v", name, size, group, node, left, has)
 	}
-	disk[name] = size
+	has[name] = size
 	c.filled++
 	c.publish(node)
 }
@@ -314,8 +344,11 @@ func (c *cluster) birth() *simPod {
 			Size:   capacity.Bytes(rapid.Int64Range(8, 40).Draw(c.t, "wants")),
 			Layout: capacity.Linear,
 		}
-		if p.inline {
+		switch {
+		case p.inline:
 			claim.Group = rapid.SampledFrom(groupNames).Draw(c.t, "names")
+		case rapid.IntRange(0, 3).Draw(c.t, "whole") == 0:
+			claim.Kind, claim.Size = capacity.Device, min(claim.Size, diskSize)
 		}
 		p.claims = append(p.claims, claim)
 	}
