@@ -140,6 +140,7 @@ func (s *Scheduler) claimFrom(pvc *corev1.PersistentVolumeClaim, class *storagev
 	return from.beside(volume.Claim{
 		Volume: s.o.volumeOf(string(pvc.UID)),
 		Name:   pvc.Namespace + "/" + pvc.Name,
+		Kind:   kindFor(params.Kind),
 		Size:   capacity.Bytes(size.Value()),
 		Group:  params.Group,
 		Media:  params.Media,

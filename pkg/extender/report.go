@@ -27,6 +27,7 @@ func reportOf(nls *v1alpha1.NodeLocalStorage) (ledger.Report, bool) {
 	for i := range info.VolumeGroups {
 		report.Groups = append(report.Groups, groupOf(&info.VolumeGroups[i], nls))
 	}
+	report.Groups = append(report.Groups, wholesOf(nls)...)
 	return report, true
 }
 
@@ -123,6 +124,9 @@ func placedBy(driver string, pv *corev1.PersistentVolume) (placed, bool) {
 	}
 	p.shows = attributes[shownSnapshot] != ""
 	p.path = attributes[string(p.kind)] // "MountPoint" and "Device" are keys as well
+	if p.path != "" {
+		p.spot.Group = p.path
+	}
 	return p, p.node != ""
 }
 

@@ -203,7 +203,7 @@ func TestMetrics(t *testing.T) {
 	want := `
 # HELP local_allocated_num Volumes on the node, those promised included.
 # TYPE local_allocated_num gauge
-local_allocated_num{nodename="n1"} 2
+local_allocated_num{nodename="n1"} 3
 # HELP local_device_available Bytes of the managed device that can be handed out.
 # TYPE local_device_available gauge
 local_device_available{name="/dev/vdc",nodename="n1",type="ssd"} 0

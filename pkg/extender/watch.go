@@ -158,7 +158,7 @@ func (s *Scheduler) volumeSeen(pv *corev1.PersistentVolume) {
 	switch {
 	case ours && p.shows:
 		s.ledger.Forget(p.name) // what was promised before anybody knew
-	case ours && p.kind == volume.LVM:
+	case ours && p.spot.Group != "":
 		s.ledger.Choose(p.name, p.node, s.late())
 		s.ledger.Exists(p.name, p.node, p.spot)
 		s.wishedFor(pv)

@@ -1,0 +1,86 @@
+package extender
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/open-local/open-local/apis/storage/v1alpha1"
+	"github.com/open-local/open-local/pkg/capacity"
+	"github.com/open-local/open-local/pkg/ledger"
+	"github.com/open-local/open-local/pkg/volume"
+)
+
+// wholesOf returns the disks and file systems of a report, each of which one volume may
+// have. The agent offers what is safe to give; of what overlaps, such as a disk and its
+// partitions, no two are given here even if a report should offer them.
+func wholesOf(nls *v1alpha1.NodeLocalStorage) []ledger.Group {
+	info, managed := &nls.Status.NodeStorageInfo, &nls.Status.FilteredStorageInfo
+	wholes := make([]ledger.Group, 0, len(managed.Devices)+len(managed.MountPoints))
+	for i := range info.DeviceInfos {
+		d := &info.DeviceInfos[i]
+		g := whole(capacity.Device, d.Name, d.Total, d.VolumeID)
+		g.Managed = slices.Contains(managed.Devices, d.Name) && !overlapped(d, info)
+		g.Media = capacity.Media(d.MediaType)
+		g.Trouble = troubleOf(d.VolumeID, d.Reason, d.ReadOnly, d.Condition)
+		wholes = append(wholes, g)
+	}
+	for i := range info.MountPoints {
+		m := &info.MountPoints[i]
+		g := whole(capacity.MountPoint, m.Name, m.Total, m.VolumeID)
+		g.Managed = slices.Contains(managed.MountPoints, m.Name)
+		g.Media = capacity.Media(mediaOfDevice(m.Device, info.DeviceInfos))
+		g.Trouble = troubleOf(m.VolumeID, m.Reason, m.ReadOnly, m.Condition)
+		wholes = append(wholes, g)
+	}
+	return slices.DeleteFunc(wholes, func(g ledger.Group) bool { return !g.Managed && len(g.Volumes) == 0 })
+}
+
+func whole(kind capacity.Kind, name string, total int64, owner string) ledger.Group {
+	g := ledger.Group{Name: name, Kind: kind, Allocatable: capacity.Bytes(total), Available: capacity.Bytes(total)}
+	if owner != "" {
+		g.Volumes = []ledger.Volume{{Name: volume.NameOf(owner), Size: g.Allocatable, Ours: true}}
+	}
+	return g
+}
+
+// troubleOf returns why nothing new may be put there. That a volume has it is no trouble.
+func troubleOf(owner, reason string, readOnly bool, condition v1alpha1.StorageStateType) string {
+	switch {
+	case condition == v1alpha1.StorageFault:
+		return string(condition)
+	case owner != "":
+		return ""
+	case reason == "" && readOnly:
+		return "ReadOnly"
+	}
+	return reason
+}
+
+// overlapped reports whether another device or file system of the node is on d, or d is
+// part of one that a volume has.
+func overlapped(d *v1alpha1.DeviceInfo, info *v1alpha1.NodeStorageInfo) bool {
+	for i := range info.DeviceInfos {
+		other := &info.DeviceInfos[i]
+		if partOf(other.Name, d.Name) || (partOf(d.Name, other.Name) && other.VolumeID != "") {
+			return true
+		}
+	}
+	return slices.ContainsFunc(info.MountPoints, func(m v1alpha1.MountPoint) bool {
+		return m.Device == d.Name || partOf(m.Device, d.Name)
+	})
+}
+
+// partOf reports whether a path is that of a partition of the disk: /dev/sda1 is one of
+// /dev/sda, and /dev/nvme0n1p1 of /dev/nvme0n1.
+func partOf(path, disk string) bool {
+	suffix, begins := strings.CutPrefix(path, disk)
+	if !begins || disk == "" {
+		return false
+	}
+	if last := disk[len(disk)-1]; last >= '0' && last <= '9' {
+		if suffix, begins = strings.CutPrefix(suffix, "p"); !begins {
+			return false
+		}
+	}
+	return suffix != "" && strings.Trim(suffix, "0123456789") == ""
+}
