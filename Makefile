@@ -55,8 +55,8 @@ test-e2e: ## tests on a real cluster, in the lab
 	@hack/test.sh e2e
 
 .PHONY: test-scale
-test-scale: build ## pods with volumes on five hundred hollow nodes, a short form of make scale
-	@$(OUT)/bin/scale --nodes 500 --pods 200 --churn 60 --modes extender,none
+test-scale: ## pods with volumes on a thousand hollow nodes, a short form of make scale
+	@hack/test.sh scale
 
 .PHONY: scale
 scale: build ## how open-local does on thousands of hollow nodes; ARGS='--nodes 5000', see docs/scale.md

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Runs the tests: unit, lvm or e2e, or all of them, side by side where they do
+# Runs the tests: unit, lvm, e2e or scale, or all of them, side by side where they do
 # not wait for each other. A part that fails does not keep the others from
 # running. The last lines are what each part found and how long it took.
 set -uo pipefail
@@ -41,6 +41,13 @@ e2e() {
 	(cd hack/lab && go test -tags e2e -count=1 -v -timeout 70m ./e2e)
 }
 
+# Real control plane, hollow nodes.
+scale() {
+	build_lab && CGO_ENABLED=0 go build -trimpath -o _output/bin/ ./cmd/open-local &&
+		go build -C hack/lab -o "$root/_output/bin/" ./scale || return
+	_output/bin/scale --nodes 1000 --pods 200 --churn 60 --modes extender,none
+}
+
 # The programs of the lab's cluster. They are kept outside of the repository.
 programs() { build_lab && "$lab" build; }
 
@@ -70,7 +77,7 @@ sum() {
 	local name status seconds failed=0
 	echo; echo "━━ what was found ━━"
 	for part; do
-		[ "$part" = programs ] || grep -hE '^(ok  |FAIL|panic:|\s*--- FAIL|    --- PASS: TestOpenLocal/)' "$out/$part.log"
+		[ "$part" = programs ] || grep -hE '^(ok  |FAIL|panic:|over-commits |scale: |\s*--- FAIL|    --- PASS: TestOpenLocal/)' "$out/$part.log"
 	done
 	echo
 	for part; do
@@ -90,7 +97,7 @@ lvm-package) # what lvm runs side by side
 	cat "$said"
 	exit $status
 	;;
-unit | lvm | e2e)
+unit | lvm | e2e | scale)
 	rm -f "$out"/*.end
 	part "$1"
 	sum "$1"
@@ -102,11 +109,12 @@ all)
 	wait
 	part lvm
 	part e2e
-	sum programs unit lvm e2e
+	part scale
+	sum programs unit lvm e2e scale
 	printf '%-9s %-7s %dm%02ds\n' together '' $((SECONDS / 60)) $((SECONDS % 60))
 	;;
 *)
-	echo "usage: hack/test.sh unit|lvm|e2e|all" >&2
+	echo "usage: hack/test.sh unit|lvm|e2e|scale|all" >&2
 	exit 2
 	;;
 esac
