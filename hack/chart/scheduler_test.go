@@ -88,10 +88,9 @@ func TestWhetherTheSchedulerHeedsThePublishedCapacity(t *testing.T) {
 			if config.PercentageOfNodesToScore != test.considers {
 				t.Errorf("it considers %d %% of the nodes, want %d", config.PercentageOfNodesToScore, test.considers)
 			}
-			// It is published in any case, for those who read it.
 			pod := get[*appsv1.Deployment](t, all, "open-local-csi-controller").Spec.Template.Spec
-			if args := container(t, pod, "csi-provisioner").Args; !slices.Contains(args, "--enable-capacity") {
-				t.Errorf("capacity is not published: %q", args)
+			if args := container(t, pod, "csi-provisioner").Args; slices.Contains(args, "--enable-capacity") != test.heeds {
+				t.Errorf("it is published otherwise: %q", args)
 			}
 		})
 	}

@@ -22,7 +22,8 @@ func (d *Directory) Names() []string {
 }
 
 // Capacity returns what volumes may still take on the node: what its report says
-// less what was made and plus what was removed since. It is false for a node that has no report or cannot be
+// less what was made since. What was removed counts when it is reported: not before the
+// extender knows as well, which would refuse the pods that kube-scheduler tries again. It is false for a node that has no report or cannot be
 // reached.
 func (d *Directory) Capacity(name string) (capacity.Node, bool) {
 	obj, ok, _ := d.reports.GetStore().GetByKey(name)
@@ -46,7 +47,6 @@ func (d *Directory) Capacity(name string) (capacity.Node, bool) {
 			}
 		}
 	}
-	d.plusRemoved(&node, nls)
 	d.lessSnapshots(&node, nls)
 	return node, true
 }

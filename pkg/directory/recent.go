@@ -1,9 +1,6 @@
 package directory
 
-import (
-	"github.com/open-local/open-local/apis/storage/v1alpha1"
-	"github.com/open-local/open-local/pkg/capacity"
-)
+import "github.com/open-local/open-local/apis/storage/v1alpha1"
 
 // recent is what was made on nodes and no report shows yet, by handle. A question about
 // one node costs what was made there, however much was made elsewhere.
@@ -79,33 +76,4 @@ func (d *Directory) volumeDropped(id string) {
 func (d *Directory) isRecorded(id string) bool {
 	volumes, _ := d.volumes.GetIndexer().ByIndex(byHandle, id)
 	return len(volumes) > 0
-}
-
-// plusRemoved gives back to the node what was removed since it reported. What still has
-// snapshots stays where it is until they go. d.mu is held.
-func (d *Directory) plusRemoved(node *capacity.Node, nls *v1alpha1.NodeLocalStorage) {
-	if len(d.gone) == 0 {
-		return
-	}
-	kept := map[string]bool{}
-	for _, place := range d.snapshots.on[nls.Name] {
-		kept[place.Volume] = true
-	}
-	for _, group := range nls.Status.NodeStorageInfo.VolumeGroups {
-		for _, v := range group.LogicalVolumes {
-			kept[v.SourceVolumeID] = true
-		}
-	}
-	for _, reported := range nls.Status.NodeStorageInfo.VolumeGroups {
-		group := node.Group(reported.Name)
-		if group == nil {
-			continue
-		}
-		for i := range reported.LogicalVolumes {
-			v := &reported.LogicalVolumes[i]
-			if v.VolumeID != "" && !v.Deleted && d.gone[v.VolumeID] && !kept[v.VolumeID] {
-				group.Free = min(group.Size, group.Free+capacity.Bytes(v.Total)).Floor(group.Extent)
-			}
-		}
-	}
 }

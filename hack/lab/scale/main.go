@@ -106,7 +106,7 @@ func flagSet(o *options) *pflag.FlagSet {
 	flags.StringVar(&o.strategy, "strategy", "spread", "of the extender: spread or binpack")
 	flags.IntVar(&o.workers, "worker-threads", 100, "volumes that csi-provisioner makes at one time")
 	flags.IntVar(&o.qps, "kube-api-qps", 2000, "requests a second that every program may make")
-	flags.DurationVar(&o.poll, "capacity-poll-interval", 30*time.Second, "how often csi-provisioner looks at what is left on each node")
+	flags.DurationVar(&o.poll, "capacity-poll-interval", 5*time.Second, "how often csi-provisioner looks at what is left on each node")
 	flags.IntVar(&o.polls, "capacity-threads", 4, "nodes that csi-provisioner looks at at one time")
 	flags.DurationVar(&o.nodeTakes, "node-takes", 100*time.Millisecond, "how long a node takes to make or remove a volume")
 	flags.DurationVar(&o.patience, "patience", 2*time.Minute, "how long nothing may come about before what is missing counts as stuck")

@@ -22,6 +22,7 @@ type result struct {
 	nodes, classes, claims int
 	phases                 []phase
 	published, right       time.Duration // until all capacities were published, and right at the end
+	heeds                  bool          // capacity is published
 	wrongCapacities        int
 	queue                  queue
 	verdict                hollow.Verdict
@@ -125,7 +126,7 @@ func (r *result) print(w io.Writer) {
 }
 
 func (r *result) printCapacities(w io.Writer) {
-	if r.claims == 0 {
+	if !r.heeds {
 		return
 	}
 	fmt.Fprintf(w, "capacities: %d, published in %.1f s; waiting to be looked at: at most %d, at the end %d", r.nodes*r.classes, r.published.Seconds(), r.queue.most, r.queue.last)

@@ -42,7 +42,7 @@ func newRound(o options, mode string, programs map[string]string) (*round, error
 	}
 	p, err := plane.New(plane.Options{
 		Dir: dir, Programs: programs, Driver: volume.DefaultDriver, Strategy: o.strategy,
-		Volumes: mode != withNothing, Extender: mode == withExtender || mode == withBoth, Capacity: mode != withNothing, Percentage: o.percentage(mode),
+		Volumes: mode != withNothing, Extender: mode == withExtender || mode == withBoth, Capacity: heeds(mode), Percentage: o.percentage(mode),
 		QPS: o.qps, Workers: o.workers, CapacityPoll: o.poll, CapacityThreads: o.polls,
 	})
 	if err != nil {
@@ -51,7 +51,7 @@ func newRound(o options, mode string, programs map[string]string) (*round, error
 	return &round{o: o, mode: mode, plane: p, fleet: hollow.NewFleet(o.shape()), began: time.Now()}, nil
 }
 
-// heeds reports whether kube-scheduler heeds the capacity that is published.
+// heeds reports whether capacity is published, and heeded by kube-scheduler.
 func heeds(mode string) bool { return mode == withBoth || mode == withCapacity }
 
 // percentage returns of how many nodes kube-scheduler considers which is best. An extender

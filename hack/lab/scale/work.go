@@ -21,8 +21,8 @@ const (
 
 // work is what a round is for.
 func (r *round) work(ctx context.Context) (*result, error) {
-	found := &result{mode: r.mode, nodes: r.o.nodes, classes: r.o.classes, claims: r.load.claimsOf()}
-	if r.load.volumes {
+	found := &result{mode: r.mode, nodes: r.o.nodes, classes: r.o.classes, claims: r.load.claimsOf(), heeds: heeds(r.mode)}
+	if found.heeds {
 		took, err := r.published(ctx)
 		if err != nil {
 			return nil, err
@@ -208,6 +208,9 @@ func (r *round) settle(ctx context.Context, found *result) error {
 	if err != nil {
 		r.say("volumes did not come to rest: %v", err)
 	}
+	if !found.heeds {
+		return ctx.Err()
+	}
 	if _, err := r.published(ctx); err != nil {
 		r.say("capacities did not come to be right: %v", err)
 		found.wrongCapacities = r.o.nodes*r.o.classes - r.view.capacitiesRight()
@@ -277,7 +280,7 @@ func (r *round) metrics(ctx context.Context, name string) (meter.Metrics, error)
 // watchQueue looks at how many capacities wait to be looked at by csi-provisioner, until
 // the function that it returns is called for the most and the last.
 func (r *round) watchQueue(ctx context.Context) func() queue {
-	if !r.load.volumes {
+	if !heeds(r.mode) {
 		return func() queue { return queue{} }
 	}
 	ctx, stop := context.WithCancel(ctx)
