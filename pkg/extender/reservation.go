@@ -10,6 +10,7 @@ import (
 	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/extender/reserve"
 	"github.com/open-local/open-local/pkg/ledger"
 	"github.com/open-local/open-local/pkg/volume"
@@ -38,12 +39,20 @@ func (s *Scheduler) Reserve(ctx context.Context, r reserve.Request) (reserve.Ans
 	if r.Group != "" && r.Group != place.Group {
 		return reserve.Answer{}, fmt.Errorf("%w: it lies in vg %s of node %s, not in vg %s", reserve.ErrElsewhere, place.Group, place.Node, r.Group)
 	}
-	return reserve.Answer{
+	answer := reserve.Answer{
 		Node:       place.Node,
-		Group:      place.Group,
-		VolumeType: string(volume.LVM),
+		VolumeType: string(kindOf(place.Kind)),
 		Claim:      pvc.Namespace + "/" + pvc.Name,
-	}, nil
+	}
+	switch place.Kind {
+	case capacity.Device:
+		answer.Device = place.Group
+	case capacity.MountPoint:
+		answer.Disk = place.Group
+	default:
+		answer.Group = place.Group
+	}
+	return answer, nil
 }
 
 // lingers reports whether the volume is being made on another node than its claim shows.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/open-local/open-local/apis/storage/v1alpha1"
 	"github.com/open-local/open-local/pkg/capacity"
+	"github.com/open-local/open-local/pkg/extender/reserve"
 	"github.com/open-local/open-local/pkg/ledger"
 )
 
@@ -82,4 +83,30 @@ func TestWhatOfANodeIsGivenWhole(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestAReservationNamesTheDisk(t *testing.T) {
+	storage := nls("n1", vg("pool", 100*gib))
+	storage.Status.NodeStorageInfo.DeviceInfos = []v1alpha1.DeviceInfo{{Name: "/dev/vdb", Total: 60 << 30}}
+	storage.Status.NodeStorageInfo.MountPoints = []v1alpha1.MountPoint{{Name: "/mnt/a", Total: 60 << 30}}
+	storage.Status.FilteredStorageInfo.Devices = []string{"/dev/vdb"}
+	storage.Status.FilteredStorageInfo.MountPoints = []string{"/mnt/a"}
+	disk, files := pv("disk", "n1", "", 50*gib), pv("files", "n1", "", 50*gib)
+	disk.Spec.CSI.VolumeAttributes = map[string]string{"volumeType": "Device", "Device": "/dev/vdb"}
+	files.Spec.CSI.VolumeAttributes = map[string]string{"volumeType": "MountPoint", "MountPoint": "/mnt/a"}
+	w := newWorld(t, node("n1"), storage, disk, files, claim("disk", 50*gib, "lvm"), claim("files", 50*gib, "lvm"), claim("cut", gib, "lvm"))
+	for name, want := range map[string]reserve.Answer{
+		"disk":  {Node: "n1", Device: "/dev/vdb", VolumeType: "Device", Claim: "default/disk"},
+		"files": {Node: "n1", Disk: "/mnt/a", VolumeType: "MountPoint", Claim: "default/files"},
+		"cut":   {Node: "n1", Group: "pool", VolumeType: "LVM", Claim: "default/cut"},
+	} {
+		got, err := w.s.Reserve(w.ctx(), reserve.Request{Namespace: "default", Claim: name, Node: "n1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+	w.wantFree("n1//dev/vdb=10Gi n1//mnt/a=10Gi n1/pool=99Gi") // and what is left of them is for nobody
 }

@@ -149,8 +149,9 @@ func (l *Ledger) Leave(name string) {
 type Place struct {
 	Node     string
 	Group    string
-	Exists   bool // its PersistentVolume, or for an inline volume its pod, says so
-	Reported bool // the node's agent says so
+	Kind     capacity.Kind // of the group, while its node reports it
+	Exists   bool          // its PersistentVolume, or for an inline volume its pod, says so
+	Reported bool          // the node's agent says so
 }
 
 // Where returns the place of the volume, if it is counted anywhere. Holds do not
@@ -163,7 +164,11 @@ func (l *Ledger) Where(name string) (Place, bool) {
 		return Place{}, false
 	}
 	e := n.volumes[name]
-	return Place{Node: n.name, Group: l.names.names[e.group()], Exists: e.existing > 0, Reported: e.reported > 0}, true
+	place := Place{Node: n.name, Group: l.names.names[e.group()], Exists: e.existing > 0, Reported: e.reported > 0}
+	if at := n.index(e.group()); at >= 0 {
+		place.Kind = n.shape.groups[at].Kind
+	}
+	return place, true
 }
 
 // Changed returns a channel that is closed when something has changed since that

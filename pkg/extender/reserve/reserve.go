@@ -5,6 +5,7 @@
 package reserve
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -70,14 +71,15 @@ type Request struct {
 type Place struct {
 	Node  string
 	Group string // of a volume of type LVM
+	Path  string // of the device or mount point that a volume of another type gets
 }
 
 // An Answer is what the extender writes when there is a place.
 type Answer struct {
 	Node       string `json:"node"`
 	Group      string `json:"vgName"`
-	Disk       string `json:"disk"`
-	Device     string `json:"device"`
+	Disk       string `json:"disk"`   // of a volume of type MountPoint: where it is mounted
+	Device     string `json:"device"` // of a volume of type Device: its path
 	VolumeType string `json:"volumeType"`
 	Claim      string `json:"persistentVolumeClaim"` // namespace/name
 }
@@ -146,7 +148,7 @@ func (c *Client) reserve(ctx context.Context, r Request) (Place, error) {
 	if answer.Node != r.Node {
 		return Place{}, fmt.Errorf("%w: the answer is for node %q", ErrElsewhere, answer.Node)
 	}
-	return Place{Node: answer.Node, Group: answer.Group}, nil
+	return Place{Node: answer.Node, Group: answer.Group, Path: cmp.Or(answer.Device, answer.Disk)}, nil
 }
 
 func (c *Client) url(r Request) string {
