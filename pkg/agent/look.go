@@ -90,6 +90,16 @@ func (a *Agent) look(ctx context.Context, spec v1alpha1.StorageSpec) (sighting, 
 		}
 	}
 	seen.ids = maps.Clone(a.ids)
+	if err := a.lookAtListed(ctx, spec, all, owners, &seen); err != nil {
+		return sighting{}, err
+	}
+	seen.occupied = a.occupied(spec, seen)
+	a.noteWants(spec, &seen)
+	return seen, nil
+}
+
+// lookAtListed inspects the devices that the spec lists and that are in no group yet.
+func (a *Agent) lookAtListed(ctx context.Context, spec v1alpha1.StorageSpec, all []blockdev.Device, owners map[string]string, seen *sighting) error {
 	taken := map[string]initplan.Objection{} // by identity
 	against := seen.holdings.objections(all)
 	for _, d := range all {
@@ -99,8 +109,9 @@ func (a *Agent) look(ctx context.Context, spec v1alpha1.StorageSpec) (sighting, 
 	}
 	for _, path := range initplan.DevicesToInspect(spec) {
 		var fs initplan.FileSystem
+		var err error
 		if seen.listed[path], fs, err = a.inspect(ctx, path, owners); err != nil {
-			return sighting{}, err
+			return err
 		}
 		isFound := func(other initplan.FileSystem) bool { return other.Resolved == fs.Resolved }
 		if fs.UUID != "" && !slices.ContainsFunc(seen.systems, isFound) {
@@ -112,9 +123,7 @@ func (a *Agent) look(ctx context.Context, spec v1alpha1.StorageSpec) (sighting, 
 			seen.listed[path] = device
 		}
 	}
-	seen.occupied = a.occupied(spec, seen)
-	a.noteWants(spec, &seen)
-	return seen, nil
+	return nil
 }
 
 // owners returns the name of the group that each physical volume is in, "" for none, by
