@@ -49,7 +49,7 @@ func (w *world) see(contents *dynamicfake.FakeDynamicClient) {
 	w.t.Helper()
 	w.dynamic = contents
 	w.restart()
-	w.until("snapshots are known", func() bool { return w.s.caches.contents.informer.HasSynced() })
+	cache.WaitForCacheSync(w.t.Context().Done(), w.s.caches.contents.informer.HasSynced) // the last news may come before it
 }
 
 func fromSnapshot(pvc *corev1.PersistentVolumeClaim, name string) *corev1.PersistentVolumeClaim {
