@@ -4,16 +4,19 @@ package e2e
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/dynamic"
@@ -38,15 +41,47 @@ type slot struct {
 	tried bool
 }
 
-// newLabs prepares places for E2E_LABS clusters, 2 unless it is set.
+// labMemory is what the host should have for each lab, in bytes: two nodes may take 2 GiB
+// each, and a control plane takes 1.
+const labMemory = 6 << 30
+
+// howMany returns how many labs there are to be: E2E_LABS, or else one more than there
+// are processors, as cases wait half of the time, if there is memory for them.
+func howMany() (int, error) {
+	if said := os.Getenv("E2E_LABS"); said != "" {
+		n, err := strconv.Atoi(said)
+		if err != nil || n < 1 {
+			return 0, fmt.Errorf("E2E_LABS=%q: want the number of labs, 1 or more", said)
+		}
+		return n, nil
+	}
+	var memory unix.Sysinfo_t
+	if err := unix.Sysinfo(&memory); err != nil {
+		return 0, fmt.Errorf("asking for the memory of this machine: %w", err)
+	}
+	return max(1, min(runtime.NumCPU()+1, int(memory.Totalram*uint64(memory.Unit)/labMemory))), nil
+}
+
+// TestMain lets as many cases run at once as there are labs.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	n, err := howMany()
+	if err == nil {
+		err = flag.Set("test.parallel", strconv.Itoa(n))
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	}
+	m.Run()
+}
+
+// newLabs prepares places for the clusters.
 func newLabs(t *testing.T) *labs {
 	t.Helper()
-	n := 2
-	if said := os.Getenv("E2E_LABS"); said != "" {
-		var err error
-		if n, err = strconv.Atoi(said); err != nil || n < 1 {
-			t.Fatalf("E2E_LABS=%q: want the number of labs, 1 or more", said)
-		}
+	n, err := howMany()
+	if err != nil {
+		t.Fatal(err)
 	}
 	l := &labs{whole: t, free: make(chan *slot, n)}
 	for i := range n {
