@@ -20,10 +20,13 @@ unit() {
 }
 
 # The packages with tests that carry the tag root, each in a machine of its own
-# with blank disks. Such a machine has one processor: two of them run at a time.
+# with blank disks. Such a machine has one processor and waits for its disks as often
+# as not: one more than there are processors run at a time, those with most to do first.
 lvm() {
 	build_lab || return
-	grep -rl --include='*_test.go' '^//go:build root' pkg | xargs -r dirname | sort -u | xargs -r -P 2 -n 1 hack/test.sh lvm-package
+	grep -r --include='*_test.go' -l '^//go:build root' pkg | xargs -r dirname | sort -u |
+		while read -r package; do echo "$(cat "$package"/*_test.go | wc -l) $package"; done | sort -rn | cut -d' ' -f2 |
+		xargs -r -P $(($(nproc) + 1)) -n 1 hack/test.sh lvm-package
 }
 
 # lvm_package PACKAGE runs one of them and says at its end all that it said.

@@ -45,8 +45,8 @@ type slot struct {
 // each, and a control plane takes 1.
 const labMemory = 6 << 30
 
-// howMany returns how many labs there are to be: E2E_LABS, or else one more than there
-// are processors, as cases wait half of the time, if there is memory for them.
+// howMany returns how many labs there are to be: E2E_LABS, or else one for each
+// processor, if there is memory for them.
 func howMany() (int, error) {
 	if said := os.Getenv("E2E_LABS"); said != "" {
 		n, err := strconv.Atoi(said)
@@ -59,7 +59,7 @@ func howMany() (int, error) {
 	if err := unix.Sysinfo(&memory); err != nil {
 		return 0, fmt.Errorf("asking for the memory of this machine: %w", err)
 	}
-	return max(1, min(runtime.NumCPU()+1, int(memory.Totalram*uint64(memory.Unit)/labMemory))), nil
+	return max(1, min(runtime.NumCPU(), int(memory.Totalram*uint64(memory.Unit)/labMemory))), nil
 }
 
 // TestMain lets as many cases run at once as there are labs.
