@@ -114,7 +114,9 @@ all)
 	part e2e
 	part scale
 	sum programs unit lvm e2e scale
+	status=$?
 	printf '%-9s %-7s %dm%02ds\n' together '' $((SECONDS / 60)) $((SECONDS % 60))
+	exit $status
 	;;
 *)
 	echo "usage: hack/test.sh unit|lvm|e2e|scale|all" >&2
