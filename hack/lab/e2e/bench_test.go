@@ -284,6 +284,21 @@ func (b *bench) pending(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
+// wantPending waits until exactly so many pods of the case have no node, and returns
+// which of those named have one and which wait.
+func (b *bench) wantPending(count int, names []string) (placed, waiting []string) {
+	b.Helper()
+	b.soon(func(ctx context.Context) (string, error) {
+		var err error
+		if waiting, err = b.pending(ctx); err == nil && len(waiting) != count {
+			return fmt.Sprintf("%d pods have no node (%v), want exactly %d", len(waiting), waiting, count), nil
+		}
+		return "", err
+	})
+	placed = slices.DeleteFunc(slices.Clone(names), func(name string) bool { return slices.Contains(waiting, name) })
+	return placed, waiting
+}
+
 // nodeOf returns the node that a pod was given.
 func (b *bench) nodeOf(name string) string {
 	b.Helper()

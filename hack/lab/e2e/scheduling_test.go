@@ -70,21 +70,7 @@ func extenderDiesAmidABurst(b *bench) {
 		b.Errorf("another extender led after %s, want 10 s at most", took)
 	}
 	// Four fit on each node, and the groups can hold no more whatever anybody promised.
-	b.soon(func(ctx context.Context) (string, error) {
-		waiting, err := b.pending(ctx)
-		if err == nil && len(waiting) != 4 {
-			return fmt.Sprintf("%d pods have no node (%v), want exactly 4", len(waiting), waiting), nil
-		}
-		return "", err
-	})
-	waiting, err := b.pending(b.Context())
-	b.must(err, "listing pods")
-	var placed []string
-	for _, name := range names {
-		if !strings.Contains(strings.Join(waiting, " "), name) {
-			placed = append(placed, name)
-		}
-	}
+	placed, waiting := b.wantPending(4, names)
 	b.wantRunning(placed...)
 	for _, name := range placed {
 		if said, err := b.events(b.Context(), name); err != nil || strings.Contains(strings.Join(said, " "), "ResourceExhausted") {

@@ -5,7 +5,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -128,21 +127,7 @@ func racersShareWhatFits(b *bench) {
 	for _, name := range names {
 		b.addPods(pod(name, forever, mounting(name)))
 	}
-	b.soon(func(ctx context.Context) (string, error) {
-		waiting, err := b.pending(ctx)
-		if err != nil || len(waiting) == 2 {
-			return "", err
-		}
-		return fmt.Sprintf("%d pods have no node (%v), want exactly 2", len(waiting), waiting), nil
-	})
-	waiting, err := b.pending(b.Context())
-	b.must(err, "listing pods")
-	var placed []string
-	for _, name := range names {
-		if !strings.Contains(strings.Join(waiting, " "), name) {
-			placed = append(placed, name)
-		}
-	}
+	placed, waiting := b.wantPending(2, names)
 	b.wantRunning(placed...)
 	for _, name := range waiting {
 		b.wantEvent(name, "vg open-local-pool-0", "wants 1Gi", "free")
