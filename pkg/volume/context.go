@@ -2,11 +2,14 @@ package volume
 
 import (
 	"fmt"
+	"path"
 	"strings"
+	"unicode"
 )
 
 // Keys of a PersistentVolume's volumeAttributes. The first two stand in volumes
-// made by any version.
+// made by any version; so does the type as a key, MountPoint or Device, whose value is a
+// path.
 const (
 	keyKind  = "volumeType"
 	keyGroup = "vgName"
@@ -15,6 +18,7 @@ const (
 
 	keySnapshot    = "csi.aliyun.com/snapshot"
 	keyMkfsOptions = "mkfsOptions"
+	keyIdentity    = "csi.aliyun.com/identity"
 )
 
 // A Context is what a PersistentVolume remembers of its volume, for calls that
@@ -22,6 +26,10 @@ const (
 type Context struct {
 	Kind  Kind
 	Group string // of an LVM volume
+	// Path is what the device of a Device volume was called when it was given to it, or
+	// where the file system of a MountPoint volume is mounted. Identity is who the device or
+	// file system is; it is empty in volumes of the first open-local.
+	Path, Identity string
 	// Snapshot is the handle of the snapshot that a volume shows which has nothing of
 	// its own; or empty.
 	Snapshot string
@@ -35,6 +43,12 @@ func (c Context) Attributes() map[string]string {
 	attributes := map[string]string{keyKind: string(c.Kind)}
 	if c.Group != "" {
 		attributes[keyGroup] = c.Group
+	}
+	if c.Path != "" {
+		attributes[string(c.Kind)] = c.Path
+	}
+	if c.Identity != "" {
+		attributes[keyIdentity] = c.Identity
 	}
 	if c.IOPS > 0 {
 		attributes[keyIOPS] = formatLimit(c.IOPS)
@@ -59,11 +73,51 @@ var contextFields = []struct {
 }{
 	{keyKind, func(c *Context, value string) error { return oneOf(&c.Kind, value, LVM, MountPoint, Device) }},
 	{keyGroup, func(c *Context, value string) error { c.Group = value; return ValidGroup(value) }},
+	{string(MountPoint), func(c *Context, value string) error { return setPath(c, MountPoint, value) }},
+	{string(Device), func(c *Context, value string) error { return setPath(c, Device, value) }},
+	{keyIdentity, func(c *Context, value string) error { c.Identity = value; return ValidIdentity(value) }},
 	{keyIOPS, func(c *Context, value string) error { return setLimit(&c.IOPS, value) }},
 	{keyBPS, func(c *Context, value string) error { return setLimit(&c.BPS, value) }},
 	{keySnapshot, func(c *Context, value string) error { c.Snapshot = value; return ValidID(value) }},
 	{keyMkfsOptions, func(c *Context, value string) error { c.MkfsOptions = strings.Fields(value); return nil }},
 }
+
+// setPath reads where a volume of the kind is. The other kind's key is none of its
+// business.
+func setPath(c *Context, kind Kind, value string) error {
+	if c.Kind != kind {
+		return nil
+	}
+	c.Path = value
+	return ValidPath(kind, value)
+}
+
+// ValidPath reports why the path cannot be that of a device or of a mount point, or nil.
+func ValidPath(kind Kind, value string) error {
+	switch {
+	case !path.IsAbs(value) || path.Clean(value) != value || value == "/" || len(value) > maxPath:
+		return fmt.Errorf("%.60q is not an absolute, clean path below /", value)
+	case kind == Device && !strings.HasPrefix(value, "/dev/"):
+		return fmt.Errorf("%q is not below /dev", value)
+	case strings.ContainsFunc(value, unicode.IsControl):
+		return fmt.Errorf("%q has a control character", value)
+	}
+	return nil
+}
+
+// maxPath is the longest path that Linux takes, in bytes, with its last zero.
+const maxPath = 4095
+
+// ValidIdentity reports why value cannot be who a device or a file system is, or nil.
+func ValidIdentity(value string) error {
+	if value == "" || len(value) > maxIdentity || strings.ContainsFunc(value, func(r rune) bool { return unicode.IsControl(r) || unicode.IsSpace(r) }) {
+		return fmt.Errorf("%.60q cannot be who a device or file system is", value)
+	}
+	return nil
+}
+
+// maxIdentity is more than any identity has, in bytes.
+const maxIdentity = 512
 
 // ParseContext reads the volumeAttributes of a PersistentVolume. Keys it does not
 // know are left alone: they come from csi-provisioner, from kubelet and from

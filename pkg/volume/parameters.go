@@ -22,7 +22,28 @@ type Parameters struct {
 	// MkfsOptions are arguments for mkfs. Whether they are allowed is known to
 	// ValidMkfsOptions, and seen here only if the file system is named.
 	MkfsOptions []string
+	// Wipe is what becomes of the data of a volume that is deleted. It is never empty but
+	// for a MountPoint, which is emptied file by file.
+	Wipe Wipe
 	Limits
+}
+
+// A Wipe is the wipe of a StorageClass: what becomes of the data of a volume that is
+// deleted. Whatever it says, a volume that is handed out as a block device shows nothing
+// of a former one, and no program recognises what was on a device that is handed out.
+type Wipe string
+
+// The ways to wipe. The words are those of the wipe parameter.
+const (
+	WipeNone    Wipe = "none"    // it stays where it is until it is overwritten
+	WipeDiscard Wipe = "discard" // the disk is told to forget it, if it can
+	WipeZero    Wipe = "zero"    // it is overwritten with zeros
+)
+
+// ValidWipe reports why there is no such way to wipe, or nil.
+func ValidWipe(way Wipe) error {
+	var ignored Wipe
+	return oneOf(&ignored, string(way), WipeNone, WipeDiscard, WipeZero)
 }
 
 // field reads one parameter. They are applied in the order of the keys, so the
@@ -48,6 +69,10 @@ var fields = map[string]field{
 		p.MkfsOptions = strings.Fields(value)
 		return nil
 	},
+	keyWipe: func(p *Parameters, value string) error {
+		p.Wipe = Wipe(value)
+		return ValidWipe(p.Wipe)
+	},
 	"iops":          func(p *Parameters, value string) error { return setLimit(&p.IOPS, value) },
 	"bps":           func(p *Parameters, value string) error { return setLimit(&p.BPS, value) },
 	"fsType":        setFSType,
@@ -58,6 +83,7 @@ var fields = map[string]field{
 const (
 	kubeletFSType   = kubeletKeys + "fstype"
 	legacyFSTypeKey = "fstype" // csi-provisioner's own deprecated spelling
+	keyWipe         = "wipe"
 )
 
 // ParseParameters reads the parameters of a StorageClass. Keys that csi-provisioner
@@ -83,6 +109,11 @@ func ParseParameters(params map[string]string) (Parameters, error) {
 	} else if err := ValidMkfsOptions(p.FSType, p.MkfsOptions); err != nil {
 		return Parameters{}, fmt.Errorf("%w parameter %q: %w", ErrInvalid, keyMkfsOptions, err)
 	}
+	if p.Wipe == "" && p.Kind != MountPoint {
+		p.Wipe = WipeDiscard
+	} else if p.Wipe != "" && p.Kind == MountPoint {
+		return Parameters{}, fmt.Errorf("%w parameter %q: a mount point is emptied file by file when its volume is deleted, and never wiped", ErrInvalid, keyWipe)
+	}
 	return p, p.validate()
 }
 
@@ -91,6 +122,10 @@ func (p Parameters) validate() error {
 	switch {
 	case p.Kind == "":
 		return fmt.Errorf("%w parameters: volumeType is required: LVM, MountPoint or Device", ErrInvalid)
+	case p.Kind == MountPoint && len(p.MkfsOptions) > 0:
+		return fmt.Errorf("%w parameter %q: the file system of a mount point is there already", ErrInvalid, keyMkfsOptions)
+	case p.Kind != LVM && p.Layout == capacity.Striped:
+		return fmt.Errorf("%w parameter %q: only volumes of volumeType LVM are striped, not %s", ErrInvalid, "lvmType", p.Kind)
 	case p.Kind != LVM && p.Group != "":
 		return fmt.Errorf("%w parameter %q: only volumes of volumeType LVM lie in a volume group, not %s", ErrInvalid, "vgName", p.Kind)
 	}

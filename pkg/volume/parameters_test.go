@@ -13,7 +13,7 @@ import (
 
 func TestParseParameters(t *testing.T) {
 	lvm := func(edits ...func(*volume.Parameters)) volume.Parameters {
-		p := volume.Parameters{Kind: volume.LVM, FSType: "ext4", Layout: capacity.Linear}
+		p := volume.Parameters{Kind: volume.LVM, FSType: "ext4", Layout: capacity.Linear, Wipe: volume.WipeDiscard}
 		for _, edit := range edits {
 			edit(&p)
 		}
@@ -40,12 +40,22 @@ func TestParseParameters(t *testing.T) {
 		},
 		"an exclusive disk of a media type": {
 			params: map[string]string{"volumeType": "Device", "mediaType": "hdd"},
-			want:   volume.Parameters{Kind: volume.Device, Media: volume.HDD, FSType: "ext4", Layout: capacity.Linear},
+			want:   volume.Parameters{Kind: volume.Device, Media: volume.HDD, FSType: "ext4", Layout: capacity.Linear, Wipe: volume.WipeDiscard},
 		},
 		"a mount point": {
 			params: map[string]string{"volumeType": "MountPoint", "mediaType": "ssd"},
 			want:   volume.Parameters{Kind: volume.MountPoint, Media: volume.SSD, FSType: "ext4", Layout: capacity.Linear},
 		},
+		"data that is overwritten when the volume goes": {
+			params: map[string]string{"volumeType": "Device", "wipe": "zero"},
+			want:   volume.Parameters{Kind: volume.Device, FSType: "ext4", Layout: capacity.Linear, Wipe: volume.WipeZero},
+		},
+		"data that stays when the volume goes":  {params: map[string]string{"volumeType": "LVM", "wipe": "none"}, want: lvm(func(p *volume.Parameters) { p.Wipe = volume.WipeNone })},
+		"a way to wipe that is none":            {params: map[string]string{"volumeType": "LVM", "wipe": "shred"}, reason: `parameter "wipe": "shred" is none of`},
+		"an empty way to wipe":                  {params: map[string]string{"volumeType": "Device", "wipe": ""}, reason: `parameter "wipe"`},
+		"a mount point is not formatted":        {params: map[string]string{"volumeType": "MountPoint", "mkfsOptions": "-m 1"}, reason: "is there already"},
+		"a disk is not striped":                 {params: map[string]string{"volumeType": "Device", "lvmType": "striping"}, reason: "only volumes of volumeType LVM are striped"},
+		"a mount point is not wiped":            {params: map[string]string{"volumeType": "MountPoint", "wipe": "discard"}, reason: "emptied file by file"},
 		"fsType is an alias":                    {params: map[string]string{"volumeType": "LVM", "fsType": "ext3"}, want: lvm(func(p *volume.Parameters) { p.FSType = "ext3" })},
 		"two aliases that agree":                {params: map[string]string{"volumeType": "LVM", "fsType": "xfs", "csi.storage.k8s.io/fstype": "xfs"}, want: lvm(func(p *volume.Parameters) { p.FSType = "xfs" })},
 		"keys of the sidecars are let through":  {params: map[string]string{"volumeType": "LVM", "csi.storage.k8s.io/pvc/name": "data"}, want: lvm()},

@@ -34,6 +34,17 @@ const (
 	Device     Kind = "Device"
 )
 
+// Lies returns how volumes of that type lie in what they are made of.
+func (k Kind) Lies() capacity.Kind {
+	switch k {
+	case MountPoint:
+		return capacity.MountPoint
+	case Device:
+		return capacity.Device
+	}
+	return capacity.Cut
+}
+
 // A Media is the mediaType of a StorageClass: what the disk below is made of.
 type Media = capacity.Media
 
