@@ -32,7 +32,6 @@ import (
 	"github.com/open-local/open-local/pkg/directory"
 	"github.com/open-local/open-local/pkg/driver"
 	"github.com/open-local/open-local/pkg/driver/registration"
-	"github.com/open-local/open-local/pkg/extender/reserve"
 	"github.com/open-local/open-local/pkg/health"
 	"github.com/open-local/open-local/pkg/hostexec"
 	"github.com/open-local/open-local/pkg/iolimit"
@@ -43,7 +42,6 @@ import (
 	"github.com/open-local/open-local/pkg/rpc"
 	"github.com/open-local/open-local/pkg/sweep"
 	"github.com/open-local/open-local/pkg/tlsfiles"
-	"github.com/open-local/open-local/pkg/volume"
 )
 
 // drainFor is how long calls that run at the end may go on. Kubernetes gives a pod
@@ -217,48 +215,6 @@ func (r *csiRun) cluster(ctx context.Context) string {
 		return ""
 	}
 	return string(system.UID)
-}
-
-// reserver asks the scheduler extender, in the words of package driver.
-type reserver struct{ client *reserve.Client }
-
-func (r *csiRun) reserver() (*reserver, error) {
-	host, _, err := net.SplitHostPort(r.o.extender)
-	if err != nil {
-		return nil, err
-	}
-	config, err := tlsfiles.Client(r.tlsFile("tls.crt"), r.tlsFile("tls.key"), r.tlsFile("ca.crt"), host)
-	if err != nil {
-		return nil, err
-	}
-	return &reserver{reserve.New("https://"+r.o.extender, config)}, nil
-}
-
-// refusals say what an error of the extender means to the driver. A claim whose
-// volume is promised to another node has no room on this one: the pod is scheduled
-// anew. A claim that is not known yet will be.
-var refusals = []struct{ theirs, ours error }{
-	{reserve.ErrNoRoom, driver.ErrNoRoom},
-	{reserve.ErrElsewhere, driver.ErrNoRoom},
-	{reserve.ErrInvalid, volume.ErrInvalid},
-	{reserve.ErrUnknown, driver.ErrUndecided},
-	{reserve.ErrNotReady, driver.ErrUndecided},
-}
-
-// Reserve returns the group in which the claim was placed.
-func (r *reserver) Reserve(ctx context.Context, want driver.Reservation) (string, error) {
-	place, err := r.client.Reserve(ctx, reserve.Request{
-		Namespace: want.Namespace, Claim: want.Claim, Volume: want.Volume, Node: want.Node, VolumeType: string(want.Kind), Group: want.Group,
-	})
-	if err == nil {
-		return place.Group, nil
-	}
-	for _, refusal := range refusals {
-		if errors.Is(err, refusal.theirs) {
-			return "", fmt.Errorf("%w: %w", refusal.ours, err)
-		}
-	}
-	return "", fmt.Errorf("%w: %w", driver.ErrUndecided, err)
 }
 
 // serve serves everything until ctx ends or one thing fails.

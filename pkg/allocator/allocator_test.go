@@ -152,25 +152,25 @@ func TestPlace(t *testing.T) {
 		"no groups": {
 			node:   node(),
 			claims: claims(claim("a", gib)),
-			reason: "no managed volume group",
+			reason: "no managed volume group: wants 1Gi, 0 free",
 			final:  true,
 		},
 		"a group that is not there": {
 			node:   node(group("a", 10*gib)),
 			claims: claims(claim("a", gib, in("x"))),
-			reason: `no managed volume group "x"`,
+			reason: `no managed volume group "x": wants 1Gi, 0 free`,
 			final:  true,
 		},
 		"a medium that is not there": {
 			node:   node(group("a", 10*gib, media(volume.HDD)), group("mixed", 10*gib)),
 			claims: claims(claim("a", gib, on(volume.SSD))),
-			reason: "no managed volume group on ssd",
+			reason: "no managed volume group on ssd: wants 1Gi, 0 free",
 			final:  true,
 		},
 		"a group on the wrong medium": {
 			node:   node(group("a", 10*gib, media(volume.HDD))),
 			claims: claims(claim("a", gib, in("a"), on(volume.SSD))),
-			reason: `no managed volume group "a" on ssd`,
+			reason: `no managed volume group "a" on ssd: wants 1Gi, 0 free`,
 			final:  true,
 		},
 		"no room now": {
@@ -226,7 +226,7 @@ func TestPlace(t *testing.T) {
 		"a group in trouble takes nothing": {
 			node:   node(group("a", 10*gib, trouble("DiskFault"))),
 			claims: claims(claim("1", gib)),
-			reason: "vg a: DiskFault",
+			reason: "vg a: DiskFault: wants 1Gi, 10Gi free",
 			final:  true,
 		},
 		"a group in trouble is not the reason when another is full": {

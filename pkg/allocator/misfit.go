@@ -56,23 +56,29 @@ func (m *Misfit) because() string {
 	}
 	switch {
 	case m.Trouble != "":
-		return fmt.Sprintf("%s %s: %s", m.word(), m.Group, m.Trouble)
+		return fmt.Sprintf("%s %s: %s: %s, %s free%s", m.word(), m.Group, m.Trouble, wants, m.Free, m.held())
 	case m.Stripes:
 		return fmt.Sprintf("vg %s: %s in equal parts on two or more disks; no two are sure to have the room, %s free in all%s", m.Group, wants, m.Free, m.held())
 	case m.Kind.Whole() && m.Group != "" && m.Wants <= m.Size && m.Free < m.Size:
-		return fmt.Sprintf("%s %s: %s, and belongs to another volume%s", m.word(), m.Group, wants, m.held())
+		return fmt.Sprintf("%s %s: %s, has %s and belongs to another volume%s", m.word(), m.Group, wants, m.Size, m.held())
 	case m.Group != "" && m.Size < m.Wants:
 		return fmt.Sprintf("%s %s: %s, has %s in all", m.word(), m.Group, wants, m.Size)
 	case m.Group != "":
 		return fmt.Sprintf("%s %s: %s, %s free%s", m.word(), m.Group, wants, m.Free, m.held())
-	case m.Asked != "" && m.Media != "":
-		return fmt.Sprintf("no managed %s %q on %s", m.Kind, m.Asked, m.Media)
-	case m.Asked != "":
-		return fmt.Sprintf("no managed %s %q", m.Kind, m.Asked)
-	case m.Media != "":
-		return fmt.Sprintf("no managed %s on %s", m.Kind, m.Media)
 	}
-	return "no managed " + m.Kind.String()
+	return fmt.Sprintf("no managed %s: %s, 0 free", m.none(), wants)
+}
+
+// none names what the node has not.
+func (m *Misfit) none() string {
+	what := m.Kind.String()
+	if m.Asked != "" {
+		what += fmt.Sprintf(" %q", m.Asked)
+	}
+	if m.Media != "" {
+		what += " on " + string(m.Media)
+	}
+	return what
 }
 
 // explain says why the claim, at this point, has no group. It names the eligible

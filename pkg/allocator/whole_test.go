@@ -56,17 +56,17 @@ func TestWhatIsGivenWhole(t *testing.T) {
 		"fewer disks than claims": {
 			node:   node(whole(device, "/dev/vdb", 100*gib)),
 			claims: claims(claim("a", gib, of(device)), claim("b", gib, of(device))),
-			want:   "device /dev/vdb: wants 1Gi more for default/b, and belongs to another volume",
+			want:   "device /dev/vdb: wants 1Gi more for default/b, has 100Gi and belongs to another volume",
 		},
 		"a disk that is taken": {
 			node:   node(whole(device, "/dev/vdb", 100*gib, free(0))),
 			claims: claims(claim("a", gib, of(device))),
-			want:   "device /dev/vdb: wants 1Gi, and belongs to another volume",
+			want:   "device /dev/vdb: wants 1Gi, has 100Gi and belongs to another volume",
 		},
 		"a disk of which a smaller volume has part": {
 			node:   node(whole(device, "/dev/vdb", 100*gib, free(60*gib))),
 			claims: claims(claim("a", gib, of(device))),
-			want:   "device /dev/vdb: wants 1Gi, and belongs to another volume",
+			want:   "device /dev/vdb: wants 1Gi, has 100Gi and belongs to another volume",
 		},
 		"disks that are too small": {
 			node:   node(whole(device, "/dev/vdb", 10*gib), whole(device, "/dev/vdc", 20*gib)),
@@ -76,7 +76,7 @@ func TestWhatIsGivenWhole(t *testing.T) {
 		"no file system": {
 			node:   node(group("pool", 100*gib)),
 			claims: claims(claim("a", gib, of(mount), on(volume.SSD))),
-			want:   "no managed mount point on ssd",
+			want:   "no managed mount point on ssd: wants 1Gi, 0 free",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -67,10 +67,12 @@ type Reservation struct {
 	Group            string // the only one that will do; empty means any
 }
 
-// reserver asks the scheduler in which group of the node a claim was placed.
-// Errors: ErrNoRoom, ErrUndecided.
+// reserver asks the scheduler in which group of the node a claim was placed, and to keep
+// room until a report shows what was made. Errors: ErrNoRoom, ErrUndecided.
 type reserver interface {
 	Reserve(ctx context.Context, r Reservation) (group string, err error)
+	Keep(ctx context.Context, r Room) error
+	GiveBack(ctx context.Context, r Room) error
 }
 
 // ControllerOptions configures a Controller. All but Reserver and Contents must be set.

@@ -257,6 +257,11 @@ func (c *Controller) createOn(ctx context.Context, w wanted, node, group string)
 	if err != nil {
 		return Place{}, fmt.Errorf("volume %s on node %s: %w", w.id, node, err)
 	}
+	space, end, err := c.keepForClone(ctx, w, node)
+	if err != nil {
+		return Place{}, fmt.Errorf("copying volume %s for volume %s on node %s: %w", w.source.Volume, w.id, node, err)
+	}
+	w.source.Space = space
 	made, err := remote.Ensure(ctx, provision.Spec{
 		ID: w.id, Kind: w.parameters.Kind, Group: group, OnlyGroup: w.parameters.Group,
 		Size: w.size, Limit: w.limit, Layout: w.parameters.Layout, Block: w.access.block,
@@ -265,5 +270,6 @@ func (c *Controller) createOn(ctx context.Context, w wanted, node, group string)
 	if err != nil {
 		return Place{}, fmt.Errorf("making volume %s on node %s: %w", w.id, node, err)
 	}
+	end()
 	return Place{Node: node, Kind: w.parameters.Kind, Group: made.Group, Size: made.Size}, nil
 }

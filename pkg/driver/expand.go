@@ -33,7 +33,7 @@ func (c *Controller) ControllerExpandVolume(ctx context.Context, req *csi.Contro
 	}
 	growth.Kind, growth.Group, growth.Proven = place.Kind, place.Group, place.Proven
 	size, err := c.grow(ctx, growth, place)
-	if errors.Is(err, lvm.ErrNoSpace) {
+	if errors.Is(err, lvm.ErrNoSpace) || errors.Is(err, ErrNoRoom) {
 		err = fmt.Errorf("%w: %w", provision.ErrOutOfRange, err)
 	}
 	if err != nil {
@@ -59,8 +59,9 @@ func parseExpand(req *csi.ControllerExpandVolumeRequest) (growth provision.Growt
 	return growth, a.block, err
 }
 
-// grow asks the node, unless its report says already that there is no room: the node
-// does not know what is reserved, and asking LVM would cost it a process.
+// grow asks the scheduler for the room and then the node, unless its report says already
+// that there is none: the node does not know what is reserved, and asking LVM would cost
+// it a process.
 func (c *Controller) grow(ctx context.Context, growth provision.Growth, place Place) (capacity.Bytes, error) {
 	if node, known := c.o.Nodes.Capacity(place.Node); known {
 		more := growth.Size - place.Size
@@ -71,6 +72,9 @@ func (c *Controller) grow(ctx context.Context, growth provision.Growth, place Pl
 	}
 	remote, err := c.o.Nodes.Connect(place.Node)
 	if err != nil {
+		return 0, err
+	}
+	if err := c.keep(ctx, Room{Node: place.Node, Group: place.Group, Name: volume.NameOf(growth.ID), Size: growth.Size}); err != nil {
 		return 0, err
 	}
 	return remote.Grow(ctx, growth)

@@ -259,6 +259,20 @@ type reserver struct {
 	group string
 	err   error
 	asked []driver.Reservation
+
+	lacking error         // what Keep says
+	kept    []driver.Room // in the order asked
+	ended   []driver.Room
+}
+
+func (r *reserver) Keep(_ context.Context, room driver.Room) error {
+	r.kept = append(r.kept, room)
+	return r.lacking
+}
+
+func (r *reserver) GiveBack(_ context.Context, room driver.Room) error {
+	r.ended = append(r.ended, room)
+	return nil
 }
 
 func (r *reserver) Reserve(_ context.Context, want driver.Reservation) (string, error) {

@@ -82,6 +82,11 @@ func (c *Controller) CreateSnapshot(ctx context.Context, req *csi.CreateSnapshot
 	if err != nil {
 		return nil, fmt.Errorf("making snapshot %s of volume %s: %w", id, of, err)
 	}
+	if have.Volume == "" {
+		if policy.Space, err = c.keepForSnapshot(ctx, id, at, policy.Space); err != nil {
+			return nil, fmt.Errorf("making snapshot %s of volume %s on node %s: %w", id, of, at.Node, err)
+		}
+	}
 	tags := volume.OwnerTags(c.o.Driver, c.o.Cluster, "", "")
 	if name := req.GetParameters()[keySnapshotName]; name != "" {
 		tags = append(tags, volume.VolumeSnapshotTag(req.GetParameters()[keySnapshotNamespace], name))

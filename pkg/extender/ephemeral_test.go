@@ -165,7 +165,7 @@ func TestAPodIsToldThatNoNodeManagesTheGroupOfItsInlineVolume(t *testing.T) {
 	p := withInline(pod("p"), "scratch", "vgName", "scratch")
 	w := newWorld(t, node("n1"), unmanaged, node("n2"), nls("n2", vg("pool", 100*gib)), p)
 	fit, reasons := w.filter(p, "n1", "n2")
-	want := map[string]string{"n1": `never: no managed volume group "scratch"`, "n2": `never: no managed volume group "scratch"`}
+	want := map[string]string{"n1": `never: no managed volume group "scratch": wants 1Gi, 0 free`, "n2": `never: no managed volume group "scratch": wants 1Gi, 0 free`}
 	if diff := cmp.Diff(want, reasons); diff != "" || fit != "" {
 		t.Errorf("fits on %q; reasons (-want +got):\n%s", fit, diff)
 	}
@@ -177,7 +177,7 @@ func TestAPodIsToldThatNoNodeManagesTheGroupOfItsInlineVolume(t *testing.T) {
 	}
 	select {
 	case got := <-events.Events:
-		if want := `Warning NoRoomForVolumes no room for the pod's volumes: 2 nodes: no managed volume group "scratch"`; got != want {
+		if want := `Warning NoRoomForVolumes no room for the pod's volumes: 2 nodes: no managed volume group "scratch": wants 1Gi, 0 free`; got != want {
 			t.Errorf("event %q, want %q", got, want)
 		}
 	default:

@@ -110,20 +110,40 @@ const tries = 3
 
 var errChanged = errors.New("node changed while it was looked at")
 
-// tryFit decides once for every node, and again for those that changed meanwhile.
+// tryFit decides once for every node, and again for those that changed meanwhile. One
+// that changes each time is refused for what it has at last.
 func (s *Scheduler) tryFit(q question, w *space) (fit []string, refused []refusal) {
+	var changed []string
 	for range tries {
-		var changed []string
 		fit, changed, refused = s.decide(q, w)
 		if len(changed) == 0 {
 			return fit, refused
 		}
-		for _, name := range changed {
-			refused = append(refused, refusal{name, errChanged})
-		}
 		// What fits is held. To hold the others as well, all are looked at again.
 	}
+	plan, views := s.plan(q.claims), ledger.Views{} // w has what fits
+	s.ledger.See(q.pod, changed, &views)
+	for i, name := range changed {
+		view := views.At(i)
+		refused = append(refused, refusal{name, whyChanged(plan, &view)})
+	}
 	return fit, refused
+}
+
+// whyChanged returns why there is no room on a node that changed each time it was looked
+// at. If there is at this moment, the reason says how much.
+func whyChanged(plan *plan, view *ledger.View) error {
+	if _, err := plan.place(view, nil); err != nil {
+		return err
+	}
+	var wants, free capacity.Bytes
+	for i := range plan.claims {
+		wants += plan.claims[i].Size
+	}
+	for i := range view.Free {
+		free += view.Free[i]
+	}
+	return fmt.Errorf("%w: wants %s, %s free now", errChanged, wants, free)
 }
 
 // decide finds places on every node and holds them. It returns where they are held,

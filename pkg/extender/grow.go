@@ -4,6 +4,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/open-local/open-local/pkg/capacity"
+	"github.com/open-local/open-local/pkg/ledger"
 	"github.com/open-local/open-local/pkg/volume"
 )
 
@@ -33,6 +34,23 @@ func (s *Scheduler) wishedFor(pv *corev1.PersistentVolume) {
 		if pvc, err := s.caches.claims.PersistentVolumeClaims(ref.Namespace).Get(ref.Name); err == nil {
 			s.wished(pv, pvc, wishOf(pvc))
 		}
+	}
+}
+
+// growing keeps room for a volume that csi-resizer has begun to grow: this extender may
+// not be the one that was asked for it. It comes before anything is promised anew.
+func (s *Scheduler) growing(pvc *corev1.PersistentVolumeClaim) {
+	begun := pvc.Status.AllocatedResources[corev1.ResourceStorage]
+	if begun.IsZero() || pvc.Spec.VolumeName == "" {
+		return
+	}
+	pv, err := s.caches.volumes.Get(pvc.Spec.VolumeName)
+	if err != nil {
+		return
+	}
+	p, ours := placedBy(s.o.Driver, pv)
+	if ours && p.kind == volume.LVM && !p.shows && p.spot.Size < capacity.Bytes(begun.Value()) {
+		s.ledger.Keep(ledger.Room{Volume: p.name, Node: p.node, Group: p.spot.Group, Size: capacity.Bytes(begun.Value())}, s.late())
 	}
 }
 

@@ -67,6 +67,7 @@ func (s *Scheduler) Register(registry *prometheus.Registry) error {
 		metrics.NewStorage(s.snapshot),
 		gauge("open_local_scheduler_nodes", "Nodes that have reported.", func(n ledger.Stats) int { return n.Nodes }),
 		gauge("open_local_scheduler_holds", "Pods that room is held for on every node they may land on.", func(n ledger.Stats) int { return n.Holds }),
+		gauge("open_local_scheduler_rooms", "Volumes that grow and snapshots that are made for which room is kept until a report shows them.", func(n ledger.Stats) int { return n.Rooms }),
 		gauge("open_local_scheduler_assumptions", "Volumes that are promised on a node and not known to exist.", func(n ledger.Stats) int { return n.Promises }),
 	} {
 		errs = append(errs, registry.Register(collector))

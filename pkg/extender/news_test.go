@@ -156,6 +156,6 @@ func TestAClaimMadeAnewAHundredTimesIsAlwaysAnother(t *testing.T) {
 	w.until("nothing is left", func() bool {
 		w.s.events.Lock()
 		defer w.s.events.Unlock()
-		return w.stats().Promises == 0 && w.stats().Holds == 0 && len(w.s.reserved) == 0
+		return w.stats().Promises == 0 && w.stats().Holds == 0 && w.stats().Making == 0
 	})
 }

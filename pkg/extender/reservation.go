@@ -35,7 +35,7 @@ func (s *Scheduler) Reserve(ctx context.Context, r reserve.Request) (reserve.Ans
 	if err != nil {
 		return reserve.Answer{}, err
 	}
-	s.reserved[s.o.volumeOf(string(pvc.UID))] = r.Node
+	s.ledger.Making(s.o.volumeOf(string(pvc.UID)), r.Node)
 	if r.Group != "" && r.Group != place.Group {
 		return reserve.Answer{}, fmt.Errorf("%w: it lies in vg %s of node %s, not in vg %s", reserve.ErrElsewhere, place.Group, place.Node, r.Group)
 	}
@@ -53,18 +53,6 @@ func (s *Scheduler) Reserve(ctx context.Context, r reserve.Request) (reserve.Ans
 		answer.Group = place.Group
 	}
 	return answer, nil
-}
-
-// lingers reports whether the volume is being made on another node than its claim shows.
-// That may be old news, as the caches lag behind whoever has it made. So the place is not
-// moved, which another reservation does, and is kept a while.
-func (s *Scheduler) lingers(name, selected string) bool {
-	node, reserved := s.reserved[name]
-	if !reserved || node == selected {
-		return false
-	}
-	s.ledger.Linger(name, s.soon())
-	return true
 }
 
 // claimOf returns the claim of the request as soon as the caches show it.
@@ -145,17 +133,18 @@ func (s *Scheduler) promise(pvc *corev1.PersistentVolumeClaim, class *storagev1.
 			break
 		}
 	}
-	for range tries {
+	for try := 1; ; try++ {
 		plan, views := s.plan(claims), ledger.Views{}
 		s.ledger.See(pod, []string{node}, &views)
 		view := views.At(0)
 		places, err := plan.place(&view, nil)
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
-		}
-		if s.ledger.Promise(pod, claims, view.Offer(places), s.late()) {
+		case s.ledger.Promise(pod, claims, view.Offer(places), s.late()):
 			return nil
+		case try == tries:
+			return whyChanged(plan, &view)
 		}
 	}
-	return errChanged
 }

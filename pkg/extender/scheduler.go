@@ -38,10 +38,7 @@ type Scheduler struct {
 	// events is held while news of an object is worked in, and while a reservation is
 	// decided: one of these at a time. Filter does without.
 	events sync.Mutex
-	// reserved are the nodes where volumes are being made, by the name of the volume,
-	// until their PersistentVolumes are there or their claims gone. Guarded by events.
-	reserved map[string]string
-	news     bell // rings when a pod, a claim or a class has come or changed
+	news   bell // rings when a pod, a claim or a class has come or changed
 }
 
 // New returns a Scheduler that watches through the clients once Start or Run is called.
@@ -53,7 +50,7 @@ func New(o Options, core kubernetes.Interface, storage versioned.Interface) (*Sc
 	if err != nil {
 		return nil, fmt.Errorf("preparing the caches: %w", err)
 	}
-	s := &Scheduler{o: o, clock: o.Clock, caches: caches, ledger: ledger.New(), meter: newMeter(), reserved: map[string]string{}, spaces: make(chan *space, keptSpaces)}
+	s := &Scheduler{o: o, clock: o.Clock, caches: caches, ledger: ledger.New(), meter: newMeter(), spaces: make(chan *space, keptSpaces)}
 	if s.clock == nil {
 		s.clock = clock.RealClock{}
 	}

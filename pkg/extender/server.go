@@ -197,13 +197,37 @@ func (s *Scheduler) ReserveHandler(ctx context.Context) http.Handler {
 		s.meter.observe("reserve", outcome(err), took)
 		logger.V(2).Info("Answered", "claim", klog.KRef(request.Namespace, request.Claim), "node", request.Node,
 			"group", answer.Group, "took", took, "outcome", outcome(err), "err", err)
-		if err != nil {
-			c.JSON(reserve.StatusOf(err), reserve.Refusal{Message: err.Error()})
-			return
-		}
-		c.JSON(http.StatusOK, answer)
+		grant(c, answer, err)
 	})
+	e.POST(reserve.RoomPath, s.room(ctx, "room", s.Room))
+	e.DELETE(reserve.RoomPath, s.room(ctx, "give back", func(_ context.Context, r reserve.Room) error { return s.GiveBack(r) }))
 	return e
+}
+
+// grant answers one who reserves.
+func grant(c *gin.Context, answer any, err error) {
+	if err != nil {
+		c.JSON(reserve.StatusOf(err), reserve.Refusal{Message: err.Error()})
+		return
+	}
+	c.JSON(http.StatusOK, answer)
+}
+
+// room adapts what is done about room on a node to gin.
+func (s *Scheduler) room(ctx context.Context, name string, do func(context.Context, reserve.Room) error) gin.HandlerFunc {
+	logger := klog.FromContext(ctx).WithValues("verb", name)
+	return func(c *gin.Context) {
+		begun := time.Now()
+		bytes, _ := strconv.ParseInt(c.Query("bytes"), 10, 64) // what is no number is no room
+		r := reserve.Room{
+			Node: c.Param("namespace"), Volume: c.Param("name"), Group: c.Query("vgName"), Bytes: bytes, New: c.Query("new") == "true",
+		}
+		err := do(c.Request.Context(), r)
+		took := time.Since(begun)
+		s.meter.observe(name, outcome(err), took)
+		logger.V(2).Info("Answered", "node", r.Node, "group", r.Group, "name", r.Volume, "bytes", r.Bytes, "took", took, "outcome", outcome(err), "err", err)
+		grant(c, reserve.Kept{Node: r.Node, Group: r.Group, Volume: r.Volume, Bytes: r.Bytes}, err)
+	}
 }
 
 // statusOf returns the HTTP status for a verb that failed.

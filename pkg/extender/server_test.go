@@ -348,6 +348,20 @@ func TestReservationsOverTLS(t *testing.T) {
 	if _, err := reserve.New(endpoint, newAuthority(t).config(t, DefaultCaller)).Reserve(t.Context(), request); !errors.Is(err, reserve.ErrNotReady) {
 		t.Errorf("another authority's certificate: got %v", err)
 	}
+	room := reserve.Room{Node: "n1", Group: "pool", Volume: "snap-1", Bytes: int64(20 * gib), New: true}
+	if err := reserve.New(endpoint, ca.config(t, DefaultCaller)).Keep(t.Context(), room); err != nil || w.stats().Rooms != 1 {
+		t.Errorf("room for a snapshot: %v, and %d rooms are kept", err, w.stats().Rooms)
+	}
+	if err := reserve.New(endpoint, ca.config(t, DefaultCaller)).GiveBack(t.Context(), room); err != nil || w.stats().Rooms != 0 {
+		t.Errorf("room given back: %v, and %d rooms are kept", err, w.stats().Rooms)
+	}
+	if err := reserve.New(endpoint, ca.config(t, "n1")).Keep(t.Context(), room); err == nil || !strings.Contains(err.Error(), "this certificate may not reserve") {
+		t.Errorf("room by a node's certificate: got %v", err)
+	}
+	room.Bytes = int64(200 * gib)
+	if err := reserve.New(endpoint, ca.config(t, DefaultCaller)).Keep(t.Context(), room); !errors.Is(err, reserve.ErrNoRoom) || !strings.Contains(err.Error(), "wants 200Gi more") {
+		t.Errorf("room that is not there: got %v", err)
+	}
 	nobody := ca.config(t, DefaultCaller)
 	nobody.Certificates = nil
 	if _, err := reserve.New(endpoint, nobody).Reserve(t.Context(), request); !errors.Is(err, reserve.ErrNotReady) {

@@ -77,7 +77,9 @@ func stripClaim(claim *corev1.PersistentVolumeClaim) *corev1.PersistentVolumeCla
 	small.Spec.StorageClassName = claim.Spec.StorageClassName
 	small.Spec.VolumeName = claim.Spec.VolumeName
 	small.Spec.Resources = claim.Spec.Resources
-	if begun, is := claim.Status.AllocatedResources[corev1.ResourceStorage]; is {
+	// What csi-resizer was told that there is no room for, it has not begun.
+	refused := claim.Status.AllocatedResourceStatuses[corev1.ResourceStorage] == corev1.PersistentVolumeClaimControllerResizeInfeasible
+	if begun, is := claim.Status.AllocatedResources[corev1.ResourceStorage]; is && !refused {
 		small.Status.AllocatedResources = corev1.ResourceList{corev1.ResourceStorage: begun}
 	}
 	if claim.Spec.DataSourceRef != nil { // set by the API server wherever dataSource is

@@ -94,7 +94,7 @@ func TestAPodIsToldOnceAllOfItIsSeen(t *testing.T) {
 	go teller.run(w.ctx())
 	select {
 	case got := <-events.Events:
-		if diff := cmp.Diff("Warning NoRoomForVolumes no room for the pod's volumes: 1 node: no managed volume group \"other\"", got); diff != "" {
+		if diff := cmp.Diff("Warning NoRoomForVolumes no room for the pod's volumes: 1 node: no managed volume group \"other\": wants 1Gi, 0 free", got); diff != "" {
 			t.Errorf("event (-want +got):\n%s", diff)
 		}
 	case <-time.After(patience):

@@ -78,8 +78,8 @@ func handle[T any](s *Scheduler, seen func(before, now T), gone func(T)) cache.R
 	}
 }
 
-// rebuild fills the ledger from the caches: what is there first, then what was
-// promised, the oldest claims first so that every restart promises alike.
+// rebuild fills the ledger from the caches: what is there first, then what grows and what
+// was promised, the oldest claims first so that every restart promises alike.
 func (s *Scheduler) rebuild(log klog.Logger) {
 	s.events.Lock()
 	defer s.events.Unlock()
@@ -98,6 +98,9 @@ func (s *Scheduler) rebuild(log klog.Logger) {
 	claims, _ := s.caches.claims.List(labels.Everything())
 	claims = slices.Clone(claims)
 	slices.SortFunc(claims, older)
+	for _, pvc := range claims {
+		s.growing(pvc)
+	}
 	for _, pvc := range claims {
 		s.claimSeen(log, nil, pvc)
 	}
@@ -179,7 +182,7 @@ func (s *Scheduler) claimSeen(log klog.Logger, before, now *corev1.PersistentVol
 	name := s.o.volumeOf(string(now.UID))
 	selected := now.Annotations[annSelectedNode]
 	if now.Spec.VolumeName != "" {
-		delete(s.reserved, name)
+		s.ledger.Made(name)
 	}
 	switch {
 	case now.Spec.VolumeName == volume.ForClaim(s.o.VolumePrefix, string(now.UID)):
@@ -188,7 +191,7 @@ func (s *Scheduler) claimSeen(log klog.Logger, before, now *corev1.PersistentVol
 	case now.Spec.VolumeName != "":
 		s.ledger.Forget(name) // it found a volume that was there
 		s.growthSeen(now)
-	case s.lingers(name, selected):
+	case s.ledger.OldNews(name, selected, s.soon()):
 	case selected != "":
 		if err := s.landed(now, selected); err != nil {
 			log.V(2).Info("A claim has a node where it has no place", "claim", klog.KObj(now), "node", selected, "reason", err.Error())
@@ -225,7 +228,7 @@ func (s *Scheduler) landed(pvc *corev1.PersistentVolumeClaim, node string) error
 
 func (s *Scheduler) claimGone(pvc *corev1.PersistentVolumeClaim) {
 	name := s.o.volumeOf(string(pvc.UID))
-	delete(s.reserved, name)
+	s.ledger.Made(name)
 	s.ledger.Linger(name, s.soon())
 	s.unwished(pvc)
 	s.waker.freed(pvc.Annotations[annSelectedNode])

@@ -26,8 +26,8 @@ import (
 //	                +----> (none)             +----> (none)                   +----> (none)
 //
 // A volume is counted once on a node, whoever speaks of it: the report, its
-// existence, the promise, and a hold only where none of these counts it. It counts
-// with the largest size of all. So no order of events and no repetition changes
+// existence, the promise, what is kept for it, and a hold only where none of these counts
+// it. It counts with the largest size of all. So no order of events and no repetition changes
 // what is free, and a report that was written before a promise cannot free it:
 // only what happens to the claim or the volume itself ends a promise.
 //
@@ -49,6 +49,8 @@ type Ledger struct {
 	spare     *hold                     // one that has ended, whose memory is used again; or nil
 	wishes    map[string]capacity.Bytes // how large a volume is asked to be; see Grow
 	grows     map[grower]growth         // what is counted of that
+	rooms     map[grower]kept           // what is kept beside claims; see Room
+	making    map[string]string         // the name of the node where the volume is being made; see Making
 	next      time.Time                 // no hold or promise ends by itself before
 	names     interned                  // of volume groups
 	shapes    map[string]*shape         // by key
@@ -67,6 +69,8 @@ func New() *Ledger {
 		holds:     map[string]*hold{},
 		wishes:    map[string]capacity.Bytes{},
 		grows:     map[grower]growth{},
+		rooms:     map[grower]kept{},
+		making:    map[string]string{},
 		shapes:    map[string]*shape{},
 		names:     interned{ids: map[string]groupID{}, names: []string{""}},
 	}
@@ -121,6 +125,7 @@ func (l *Ledger) Report(name string, report Report) (first bool) {
 	l.replace(n, report.Groups)
 	n.reported = true
 	l.recount(n)
+	l.shown(n)
 	l.review(n)
 	l.ring()
 	return first
@@ -214,13 +219,15 @@ type Stats struct {
 	Nodes    int // that have reported
 	Holds    int // pods that hold room
 	Promises int // volumes that are promised
+	Making   int // volumes that somebody makes
+	Rooms    int // volumes and snapshots for which room is kept while they grow or are made
 }
 
 // Stats counts.
 func (l *Ledger) Stats() Stats {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	return Stats{Nodes: l.reported, Holds: len(l.holds), Promises: len(l.promises)}
+	return Stats{Nodes: l.reported, Holds: len(l.holds), Promises: len(l.promises), Making: len(l.making), Rooms: len(l.rooms)}
 }
 
 // Uses copies what every node that has reported has, in no order.

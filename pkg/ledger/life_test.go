@@ -125,7 +125,7 @@ func (c *cluster) create(p *simPod, claim volume.Claim) {
 		place, _ = c.l.Where(claim.Volume)
 	}
 	c.l.Confirm(claim.Volume, p.node)
-	c.making[claim.Volume] = p.node
+	c.l.Making(claim.Volume, p.node)
 	c.fill(p.node, place.Group, claim.Volume, takes(place.Group, claim.Size))
 	p.made[claim.Volume], p.fits = true, []string{p.node}
 	c.pvs[claim.Volume] = simVolume{p.node, place.Group, claim.Size.Extents(extentSize)}
@@ -155,7 +155,7 @@ func (c *cluster) delete(p *simPod) {
 	for _, claim := range p.claims {
 		name := claim.Volume
 		delete(c.wishes, name)
-		c.later("claim "+name, func() { delete(c.making, name); c.l.Linger(name, c.soon()); c.l.Grow(name, 0) })
+		c.later("claim "+name, func() { c.l.Made(name); c.l.Linger(name, c.soon()); c.l.Grow(name, 0) })
 		if !p.made[name] && p.node != "" && rapid.Bool().Draw(c.t, "in the making") {
 			c.finish(p.node, claim)
 		}
@@ -170,6 +170,7 @@ func (c *cluster) delete(p *simPod) {
 func (c *cluster) forgetVolume(name string) {
 	node := c.pvs[name].node
 	delete(c.pvs, name)
+	c.giveUp(name)
 	c.later("volume "+name, func() { c.l.Gone(name, node, c.soon()); c.l.Grow(name, 0) })
 }
 
@@ -232,56 +233,11 @@ func (c *cluster) grow(t *rapid.T) {
 	}
 	size := c.pvs[name].size + capacity.Bytes(rapid.Int64Range(0, 12).Draw(t, "more"))
 	c.wishes[name] = size
-	c.later("claim "+name, func() { c.l.Grow(name, size) })
-}
-
-// resize grows a volume whose growth is counted.
-func (c *cluster) resize(t *rapid.T) {
-	name := some(t, c.wishes)
-	pv, there := c.pvs[name]
-	if !there || c.away[pv.node] {
-		return
-	}
-	n := c.l.nodes[pv.node]
-	if g := c.l.grows[grower{n, name}]; !n.reported || g.to == 0 || g.to != c.wishes[name] {
-		return // while nobody has reported nobody knows whether it fits
-	}
-	pv.size = c.wishes[name].Extents(extentSize)
-	c.pvs[name] = pv
-	if _, lost := c.disks[pv.node][pv.group][name]; !lost {
-		return // with the disks of a machine that was replaced
-	}
-	c.fill(pv.node, pv.group, name, pv.size)
-	c.later("volume "+name, func() { c.volumeSeen(name) })
-}
-
-// snapshot takes room that nobody has been promised, and is reported at once; or one is
-// deleted.
-func (c *cluster) snapshot(t *rapid.T) {
-	if name := some(t, c.snaps); name != "" && rapid.Bool().Draw(t, "delete") {
-		if at := c.snaps[name]; !c.away[at.node] {
-			c.empty(at, name)
-			delete(c.snaps, name)
+	c.later("claim "+name, func() {
+		if _, there := c.pvs[name]; there {
+			c.l.Grow(name, c.wishOf(name))
 		}
-		return
-	}
-	name := some(t, c.pvs)
-	of, there := c.pvs[name]
-	if !there || c.away[of.node] || of.group == disk {
-		return
-	}
-	c.deliverAll()
-	view := look(c.l, "nobody", of.node)
-	for i, g := range view.Groups {
-		if g.Name == of.group && view.Free[i] >= extentSize {
-			c.serial++
-			snap := fmt.Sprint("snap-", c.serial)
-			c.snaps[snap] = simVolume{of.node, of.group, extentSize}
-			c.fill(of.node, of.group, snap, extentSize)
-			c.deliverAll()
-			return
-		}
-	}
+	})
 }
 
 // leave takes a node out of the cluster, or brings one back: with its disks, or as
@@ -329,6 +285,7 @@ func (c *cluster) wait(t *rapid.T) {
 	for _, p := range c.pods {
 		p.held = false // maybe
 	}
+	c.timeOut()
 }
 
 // clear brings all nodes back with their disks and removes everything. Then all is free.
@@ -381,7 +338,7 @@ func TestWhatIsPromisedFits(t *testing.T) {
 		for name, do := range map[string]func(*rapid.T){
 			"filter": c.filter, "filter more": c.filter, "race": c.race, "choose": c.choose, "unselect": c.unselect, "move": c.move,
 			"make": c.make, "make more": c.make, "remove": c.remove, "collect": c.collect, "end": c.end,
-			"grow": c.grow, "resize": c.resize, "snapshot": c.snapshot, "leave": c.leave,
+			"grow": c.grow, "resize": c.resize, "snapshot": c.snapshot, "work": c.work, "work more": c.work, "leave": c.leave,
 			"hear": c.hear, "hear more": c.hear, "hear again": c.hearAgain, "lose": c.lose, "wait": c.wait,
 			"restart": func(*rapid.T) { c.restart() },
 		} {

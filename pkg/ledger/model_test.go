@@ -25,6 +25,13 @@ type model struct {
 	seen     map[string]map[string]bool           // by node, then volume
 	wishes   map[string]capacity.Bytes            // by volume
 	grows    map[string]map[string]capacity.Bytes // by node, then volume: the size counted
+	rooms    map[string]map[string]modelRoom      // by node, then volume
+}
+
+type modelRoom struct {
+	modelSpot
+	until time.Time
+	new   bool
 }
 
 type modelSpot struct {
@@ -54,11 +61,13 @@ func newModel() *model {
 		seen:     map[string]map[string]bool{},
 		wishes:   map[string]capacity.Bytes{},
 		grows:    map[string]map[string]capacity.Bytes{},
+		rooms:    map[string]map[string]modelRoom{},
 	}
 	for _, node := range nodeNames {
 		m.existing[node] = map[string]modelSpot{}
 		m.seen[node] = map[string]bool{}
 		m.grows[node] = map[string]capacity.Bytes{}
+		m.rooms[node] = map[string]modelRoom{}
 	}
 	return m
 }
@@ -85,7 +94,8 @@ func (m *model) counted(node, name string) (spot modelSpot, ok bool) {
 	existing, exists := m.existing[node][name]
 	promise, promised := m.promises[name]
 	promised = promised && promise.node == node
-	wants := max(existing.size, m.grows[node][name])
+	room, kept := m.rooms[node][name]
+	wants := max(existing.size, m.grows[node][name], room.size)
 	if promised {
 		wants = max(wants, promise.size)
 	}
@@ -96,6 +106,8 @@ func (m *model) counted(node, name string) (spot modelSpot, ok bool) {
 		return modelSpot{existing.group, wants}, true
 	case promised:
 		return modelSpot{promise.group, wants}, true
+	case kept:
+		return modelSpot{room.group, wants}, true
 	}
 	return modelSpot{}, false
 }
@@ -197,16 +209,20 @@ func (m *model) lies(node, group string, claim volume.Claim, free capacity.Bytes
 func (m *model) report(node string, r Report) {
 	m.reports[node] = &r
 	for _, name := range m.names() {
-		_, listed := m.listed(node, name)
+		spot, listed := m.listed(node, name)
 		promise, promised := m.promises[name]
 		_, exists := m.existing[node][name]
+		if room, kept := m.rooms[node][name]; kept && listed && (room.new || spot.size >= room.size) {
+			m.unkeep(node, name)
+		}
+		_, kept := m.rooms[node][name]
 		switch {
 		case listed:
 			m.seen[node][name] = true
 			if promised && promise.node == node && promise.lingers {
 				m.unpromise(name)
 			}
-		case promised && promise.node == node, !exists:
+		case promised && promise.node == node, !exists && !kept:
 			delete(m.seen[node], name)
 		}
 	}
@@ -345,7 +361,69 @@ func (m *model) unpromise(name string) {
 	}
 }
 
+// keep keeps room for what no claim waits for, or says what is lacking.
+func (m *model) keep(want Room, until time.Time) *Lack {
+	if m.reports[want.Node] == nil {
+		return &Lack{Unreported: true}
+	}
+	if spot, listed := m.listed(want.Node, want.Volume); listed && (want.New || spot.size >= want.Size) {
+		return nil
+	}
+	before, again := m.rooms[want.Node][want.Volume]
+	then := modelRoom{modelSpot{want.Group, max(before.size, want.Size)}, until, want.New}
+	if again {
+		then.group, then.new = before.group, before.new
+	}
+	if before.until.After(until) {
+		then.until = before.until
+	}
+	free := m.free(want.Node, "nobody")
+	extra := func() (string, capacity.Bytes) {
+		spot, _ := m.counted(want.Node, want.Volume)
+		if spot.size == 0 {
+			return spot.group, 0
+		}
+		return spot.group, spot.size.Extents(m.group(want.Node, spot.group).Extent)
+	}
+	_, less := extra()
+	m.rooms[want.Node][want.Volume] = then
+	group, more := extra()
+	if left, managed := free[group]; managed && more > less && more-less > left {
+		if m.rooms[want.Node][want.Volume] = before; !again {
+			delete(m.rooms[want.Node], want.Volume)
+		}
+		return &Lack{Wants: more - less, Free: max(0, left), Held: m.heldIn(want.Node, group)}
+	}
+	return nil
+}
+
+// heldIn is what all pods hold of the group.
+func (m *model) heldIn(node, group string) (held capacity.Bytes) {
+	for _, h := range m.holds {
+		for i, in := range h.on[node] {
+			if _, counted := m.counted(node, h.claims[i].Volume); !counted && in == group {
+				held += m.cost(node, group, h.claims[i])
+			}
+		}
+	}
+	return held
+}
+
+func (m *model) unkeep(node, name string) {
+	delete(m.rooms[node], name)
+	if _, counted := m.counted(node, name); !counted {
+		delete(m.seen[node], name)
+	}
+}
+
 func (m *model) expire(now time.Time) {
+	for node, rooms := range m.rooms {
+		for name, room := range rooms {
+			if !now.Before(room.until) {
+				m.unkeep(node, name)
+			}
+		}
+	}
 	maps.DeleteFunc(m.holds, func(_ string, h modelHold) bool { return !now.Before(h.until) })
 	for name, p := range m.promises {
 		if !p.until.IsZero() && !now.Before(p.until) {
@@ -494,7 +572,13 @@ func TestTheLedgerAgreesWithAnObviousOne(t *testing.T) {
 				}
 				m.fulfil(what)
 			},
-			"leave": func(*rapid.T) { on := node(); l.Leave(on); m.leave(on) },
+			"keep": func(t *rapid.T) {
+				want, until := Room{Volume: name(), Node: node(), Group: group(), New: rapid.Bool().Draw(t, "new")}, soon()
+				want.Size = capacity.Bytes(rapid.Int64Range(1, 40).Draw(t, "wants"))
+				same("lacking", l.Keep(want, until), m.keep(want, until))
+			},
+			"unkeep": func(*rapid.T) { what, on := name(), node(); l.Unkeep(what, on); m.unkeep(on, what) },
+			"leave":  func(*rapid.T) { on := node(); l.Leave(on); m.leave(on) },
 			"hold": func(t *rapid.T) {
 				who, claims, until := pod(), drawClaims(t), soon()
 				var offers []Offer

@@ -71,13 +71,17 @@ func (s *sum) raw() capacity.Bytes { return s.base - s.extra - s.held }
 // An entry is what is known of one volume on one node. A size of zero means that
 // nobody says so.
 type entry struct {
-	reported, existing, promised       capacity.Bytes
-	reportedIn, existingIn, promisedIn groupID
-	seen                               bool // some report has named it
-	ours                               bool // the report says so
+	reported, existing, promised capacity.Bytes
+	reserved                     capacity.Bytes // see Room
+	reportedIn, existingIn       groupID
+	promisedIn                   groupID // and where room is kept for it
+	seen                         bool    // some report has named it
+	ours                         bool    // the report says so
 }
 
-func (e entry) empty() bool { return e.reported == 0 && e.existing == 0 && e.promised == 0 }
+func (e entry) empty() bool {
+	return e.reported == 0 && e.existing == 0 && e.promised == 0 && e.reserved == 0
+}
 
 // group returns where the volume lies: the report has looked, a PersistentVolume
 // knows what was told, and a promise is only that.
@@ -94,7 +98,7 @@ func (e entry) group() groupID {
 // excess returns what the volume takes beyond what the report lists of it, in a
 // group of that extent size.
 func (e entry) excess(extent capacity.Bytes) capacity.Bytes {
-	wants := max(e.existing, e.promised)
+	wants := max(e.existing, e.promised, e.reserved)
 	if wants <= e.reported {
 		return 0
 	}
@@ -198,8 +202,8 @@ func (l *Ledger) replace(n *node, groups []Group) {
 			e.seen = e.seen && e.promised == 0
 			l.set(n, name, e)
 		case l.lingers[name] && e.promised > 0:
-			e.promised = 0 // it was made, and from now on the reports tell
-			l.set(n, name, e)
+			// It was made, and from now on the reports tell.
+			l.set(n, name, l.unpromised(n, name, e))
 			l.endPromise(name)
 		}
 	}

@@ -86,9 +86,7 @@ func (l *Ledger) unpromise(name string) {
 		return
 	}
 	l.endPromise(name)
-	e := n.volumes[name]
-	e.promised = 0
-	l.set(n, name, e)
+	l.set(n, name, l.unpromised(n, name, n.volumes[name]))
 	l.recount(n)
 	l.drop(n)
 	l.ring()
@@ -182,6 +180,11 @@ func (l *Ledger) Forget(name string) {
 func (l *Ledger) Linger(name string, until time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.linger(name, until)
+}
+
+// linger is Linger; l.mu is held.
+func (l *Ledger) linger(name string, until time.Time) {
 	n := l.promises[name]
 	if n == nil {
 		return
@@ -259,7 +262,7 @@ func (l *Ledger) due(until time.Time) {
 	}
 }
 
-// Expire ends the holds and promises whose time has come. It returns when to call
+// Expire ends the holds, promises and rooms whose time has come. It returns when to call
 // again at the earliest, which is zero when nothing waits to expire.
 func (l *Ledger) Expire(now time.Time) (next time.Time) {
 	l.mu.Lock()
@@ -280,6 +283,13 @@ func (l *Ledger) Expire(now time.Time) (next time.Time) {
 			l.unpromise(name)
 		} else {
 			l.due(until)
+		}
+	}
+	for key, room := range l.rooms {
+		if !now.Before(room.until) {
+			l.unkeep(key)
+		} else {
+			l.due(room.until)
 		}
 	}
 	return l.next

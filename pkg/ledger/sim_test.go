@@ -32,8 +32,8 @@ type cluster struct {
 	pvs    map[string]simVolume // by volume: its PersistentVolume
 	wishes map[string]capacity.Bytes
 	shown  map[string]string // by volume: the node that its claim was last heard to show
-	making map[string]string // by volume: the node where its place was asked for
 	snaps  map[string]simVolume
+	begun  map[string]simWork // by volume or snapshot: what some node is doing
 
 	orphans map[string]simVolume // volumes whose making ended after their claims
 	filled  int                  // volumes made or grown
@@ -110,8 +110,8 @@ func newCluster(t *rapid.T) *cluster {
 		pvs:     map[string]simVolume{},
 		wishes:  map[string]capacity.Bytes{},
 		shown:   map[string]string{},
-		making:  map[string]string{},
 		snaps:   map[string]simVolume{},
+		begun:   map[string]simWork{},
 		orphans: map[string]simVolume{},
 	}
 	for _, node := range simNodes {
@@ -175,7 +175,6 @@ func (c *cluster) deliverAll() {
 func (c *cluster) restart() {
 	c.l, c.events = New(), map[string][]func(){}
 	clear(c.shown)
-	clear(c.making)
 	for _, name := range slices.Sorted(maps.Keys(c.pvs)) {
 		c.volumeSeen(name)
 	}
@@ -192,10 +191,11 @@ func (c *cluster) restart() {
 			c.heard[node] = []Report{c.latest[node]}
 		}
 	}
+	c.recallWork()
 	for _, p := range pods {
 		for _, claim := range p.claims {
 			if _, bound := c.pvs[claim.Volume]; bound {
-				c.l.Grow(claim.Volume, c.wishes[claim.Volume])
+				c.l.Grow(claim.Volume, c.wishOf(claim.Volume))
 			} else if p.node != "" && !p.inline {
 				c.selected(p, claim.Volume, p.node)
 			}
@@ -223,8 +223,7 @@ func (c *cluster) landed(p *simPod) {
 // Of a volume that is being made elsewhere that may be old news.
 func (c *cluster) selected(p *simPod, name, node string) {
 	c.shown[name] = node
-	if making, asked := c.making[name]; asked && making != node {
-		c.l.Linger(name, c.soon())
+	if c.l.OldNews(name, node, c.soon()) {
 		return
 	}
 	if node == "" {
@@ -384,7 +383,7 @@ func (l *Ledger) leftovers() string {
 	var said []string
 	for name, size := range map[string]int{
 		"where": len(l.where), "doubles": len(l.doubles), "promises": len(l.promises), "deadlines": len(l.deadlines),
-		"lingers": len(l.lingers), "holds": len(l.holds), "wishes": len(l.wishes), "grows": len(l.grows),
+		"lingers": len(l.lingers), "holds": len(l.holds), "wishes": len(l.wishes), "grows": len(l.grows), "rooms": len(l.rooms), "making": len(l.making),
 	} {
 		if size > 0 {
 			said = append(said, fmt.Sprintf("%d %s", size, name))

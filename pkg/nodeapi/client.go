@@ -101,6 +101,8 @@ func (c *Client) Ensure(ctx context.Context, spec provision.Spec) (provision.Vol
 		SourceSnapshot: spec.Source.Snapshot,
 		SourceVolume:   spec.Source.Volume,
 		SourceGroup:    spec.Source.Group,
+
+		SourceSpaceBytes: int64(spec.Source.Space),
 	})
 	if err != nil {
 		return provision.Volume{}, decode(c.address, err)

@@ -108,7 +108,7 @@ func TestWhatIsAskedArrivesWhole(t *testing.T) {
 	want := provision.Spec{
 		ID: "local-1", Kind: volume.LVM, Group: "pool", OnlyGroup: "pool", Size: capacity.GiB, Limit: 2 * capacity.GiB,
 		Layout: capacity.Linear, Block: true, Tags: []string{"a", "b"},
-		Source: provision.Source{Snapshot: "snap-1", Volume: "local-0", Group: "pool"},
+		Source: provision.Source{Snapshot: "snap-1", Volume: "local-0", Group: "pool", Space: 7},
 	}
 	n := &node{vol: provision.Volume{ID: "local-1", Group: "pool", Size: capacity.GiB + 1}}
 	client := serve(t, n, nodeapi.DefaultClientName)

@@ -102,7 +102,9 @@ func (s *service) CreateVolume(ctx context.Context, req *nodepb.CreateVolumeRequ
 		Layout:    capacity.Layout(req.GetLayout()),
 		Block:     req.GetBlock(),
 		Tags:      req.GetTags(),
-		Source:    provision.Source{Snapshot: req.GetSourceSnapshot(), Volume: req.GetSourceVolume(), Group: req.GetSourceGroup()},
+		Source: provision.Source{
+			Snapshot: req.GetSourceSnapshot(), Volume: req.GetSourceVolume(), Group: req.GetSourceGroup(), Space: capacity.Bytes(req.GetSourceSpaceBytes()),
+		},
 	})
 	if err != nil {
 		return nil, err

@@ -24,6 +24,9 @@ func (l *Logical) spaceFor(report lvm.Report, from source, taken capacity.Bytes)
 		return 0, err
 	}
 	most := min(lvm.SnapshotSpace(from.size), volume.DefaultSnapshotPolicy.Space)
+	if from.space > 0 {
+		most = min(most, from.space)
+	}
 	node := nodeOf(report, managed)
 	group := node.Group(from.group)
 	if group == nil {

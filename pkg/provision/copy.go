@@ -47,7 +47,8 @@ type source struct {
 	id          string // the handle
 	group, name string
 	size        capacity.Bytes
-	volume      bool // not a snapshot: it may change meanwhile
+	volume      bool           // not a snapshot: it may change meanwhile
+	space       capacity.Bytes // at most, for what is overwritten meanwhile; or zero
 }
 
 func (s source) path() string { return s.group + "/" + s.name }
@@ -70,7 +71,7 @@ func (l *Logical) findSource(ctx context.Context, spec Spec) (source, lvm.Report
 		if !ok {
 			continue
 		}
-		from := source{id: id, group: group.Name, name: name, size: v.Size, volume: spec.Source.Volume != ""}
+		from := source{id: id, group: group.Name, name: name, size: v.Size, volume: spec.Source.Volume != "", space: spec.Source.Space}
 		if refusal = from.check(v); refusal != nil {
 			break
 		}

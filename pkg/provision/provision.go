@@ -56,6 +56,9 @@ type Source struct {
 	Snapshot string // its handle; or
 	Volume   string // its handle
 	Group    string // where it is known to lie
+	// Space is what may be taken at first for what is overwritten while a volume is
+	// copied; zero is what the node thinks fit.
+	Space capacity.Bytes
 }
 
 // Given reports whether there is a source at all.

@@ -1,7 +1,7 @@
 // Package reserve asks the scheduler extender where on its node a claim's volume
-// goes. The answer for a claim is the same ever after, so asking again is free. It
-// knows the extender's one call over mutual TLS and nothing of how the extender
-// decides.
+// goes, and to keep room for what no claim speaks of: a volume that grows, a snapshot.
+// The answer is the same ever after, so asking again is free. It knows the extender's
+// calls over mutual TLS and nothing of how the extender decides.
 package reserve
 
 import (
@@ -125,21 +125,9 @@ func (c *Client) Reserve(ctx context.Context, r Request) (Place, error) {
 }
 
 func (c *Client) reserve(ctx context.Context, r Request) (Place, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url(r), http.NoBody)
+	body, err := c.do(ctx, http.MethodPost, c.url(r))
 	if err != nil {
 		return Place{}, err
-	}
-	response, err := c.http.Do(request)
-	if err != nil {
-		return Place{}, fmt.Errorf("%w: %w", ErrNotReady, err)
-	}
-	defer response.Body.Close() //nolint:errcheck // it was only read
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
-	if err != nil {
-		return Place{}, fmt.Errorf("%w: reading the answer: %w", ErrNotReady, err)
-	}
-	if response.StatusCode != http.StatusOK {
-		return Place{}, refused(response.StatusCode, body)
 	}
 	var answer Answer
 	if err := json.Unmarshal(body, &answer); err != nil {
@@ -149,6 +137,27 @@ func (c *Client) reserve(ctx context.Context, r Request) (Place, error) {
 		return Place{}, fmt.Errorf("%w: the answer is for node %q", ErrElsewhere, answer.Node)
 	}
 	return Place{Node: answer.Node, Group: answer.Group, Path: cmp.Or(answer.Device, answer.Disk)}, nil
+}
+
+// do returns what the extender answers to a request that it grants.
+func (c *Client) do(ctx context.Context, method, url string) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, method, url, http.NoBody)
+	if err != nil {
+		return nil, err
+	}
+	response, err := c.http.Do(request)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotReady, err)
+	}
+	defer response.Body.Close() //nolint:errcheck // it was only read
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if err != nil {
+		return nil, fmt.Errorf("%w: reading the answer: %w", ErrNotReady, err)
+	}
+	if response.StatusCode != http.StatusOK {
+		return nil, refused(response.StatusCode, body)
+	}
+	return body, nil
 }
 
 func (c *Client) url(r Request) string {

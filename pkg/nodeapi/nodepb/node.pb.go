@@ -48,8 +48,11 @@ type CreateVolumeRequest struct {
 	SourceSnapshot string `protobuf:"bytes,10,opt,name=source_snapshot,json=sourceSnapshot,proto3" json:"source_snapshot,omitempty"`
 	SourceVolume   string `protobuf:"bytes,11,opt,name=source_volume,json=sourceVolume,proto3" json:"source_volume,omitempty"`
 	SourceGroup    string `protobuf:"bytes,12,opt,name=source_group,json=sourceGroup,proto3" json:"source_group,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// What may be taken at first for what is overwritten while a volume is copied: so
+	// much is kept for it. 0 is what the node thinks fit.
+	SourceSpaceBytes int64 `protobuf:"varint,13,opt,name=source_space_bytes,json=sourceSpaceBytes,proto3" json:"source_space_bytes,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *CreateVolumeRequest) Reset() {
@@ -164,6 +167,13 @@ func (x *CreateVolumeRequest) GetSourceGroup() string {
 		return x.SourceGroup
 	}
 	return ""
+}
+
+func (x *CreateVolumeRequest) GetSourceSpaceBytes() int64 {
+	if x != nil {
+		return x.SourceSpaceBytes
+	}
+	return 0
 }
 
 type CreateVolumeResponse struct {
@@ -907,7 +917,7 @@ var File_pkg_nodeapi_nodepb_node_proto protoreflect.FileDescriptor
 
 const file_pkg_nodeapi_nodepb_node_proto_rawDesc = "" +
 	"\n" +
-	"\x1dpkg/nodeapi/nodepb/node.proto\x12\x11openlocal.node.v1\"\xe9\x02\n" +
+	"\x1dpkg/nodeapi/nodepb/node.proto\x12\x11openlocal.node.v1\"\x97\x03\n" +
 	"\x13CreateVolumeRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x14\n" +
@@ -923,7 +933,8 @@ const file_pkg_nodeapi_nodepb_node_proto_rawDesc = "" +
 	"\x0fsource_snapshot\x18\n" +
 	" \x01(\tR\x0esourceSnapshot\x12#\n" +
 	"\rsource_volume\x18\v \x01(\tR\fsourceVolume\x12!\n" +
-	"\fsource_group\x18\f \x01(\tR\vsourceGroup\"K\n" +
+	"\fsource_group\x18\f \x01(\tR\vsourceGroup\x12,\n" +
+	"\x12source_space_bytes\x18\r \x01(\x03R\x10sourceSpaceBytes\"K\n" +
 	"\x14CreateVolumeResponse\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x1d\n" +
 	"\n" +

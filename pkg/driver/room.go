@@ -1,0 +1,73 @@
+package driver
+
+import (
+	"context"
+	"errors"
+
+	"k8s.io/klog/v2"
+
+	"github.com/open-local/open-local/pkg/capacity"
+	"github.com/open-local/open-local/pkg/lvm"
+	"github.com/open-local/open-local/pkg/volume"
+)
+
+// A Room is what a node is about to take of a group for what no claim waits for.
+type Room struct {
+	Node, Group string
+	Name        string         // of the logical volume
+	Size        capacity.Bytes // of all of it
+	New         bool           // it is made, not made larger
+}
+
+// keep has the scheduler promise nobody the room that a node is about to take. Where no
+// scheduler promises anything there is nothing to ask.
+func (c *Controller) keep(ctx context.Context, r Room) error {
+	if c.o.Reserver == nil {
+		return nil
+	}
+	return c.o.Reserver.Keep(ctx, r)
+}
+
+// keepForSnapshot returns the space of a snapshot of that volume. With a scheduler it is
+// kept, and no more than a volume of the size that is known can need.
+func (c *Controller) keepForSnapshot(ctx context.Context, id string, of Place, space capacity.Bytes) (capacity.Bytes, error) {
+	if c.o.Reserver == nil {
+		return space, nil
+	}
+	if of.Size > 0 {
+		space = min(space, lvm.SnapshotSpace(of.Size))
+	}
+	return space, c.keep(ctx, Room{Node: of.Node, Group: of.Group, Name: volume.NameOf(id), Size: space, New: true})
+}
+
+// leastCloneSpace is the least space for what is overwritten while a volume is cloned; it
+// grows like that of any snapshot.
+const leastCloneSpace = capacity.GiB
+
+// keepForClone returns the space of the snapshot from which the volume is copied, and
+// how to give it back. Zero leaves it to the node, which uses none for other sources.
+func (c *Controller) keepForClone(ctx context.Context, w wanted, node string) (space capacity.Bytes, end func(), err error) {
+	if c.o.Reserver == nil || w.source.Volume == "" {
+		return 0, func() {}, nil
+	}
+	from, err := c.o.Directory.Find(w.source.Volume)
+	if errors.Is(err, ErrNoVolume) {
+		return 0, func() {}, nil // it is copied already, or the node says what is wrong
+	}
+	if err != nil {
+		return 0, nil, err
+	}
+	r := Room{Node: node, Group: from.Group, Name: volume.CloneName(w.id), New: true}
+	end = func() {
+		if err := c.o.Reserver.GiveBack(context.WithoutCancel(ctx), r); err != nil {
+			klog.FromContext(ctx).V(2).Info("Room stays kept until its time has come", "node", node, "name", r.Name, "err", err)
+		}
+	}
+	most := min(lvm.SnapshotSpace(from.Size), volume.DefaultSnapshotPolicy.Space)
+	for _, r.Size = range []capacity.Bytes{most, min(most, leastCloneSpace)} {
+		if err = c.keep(ctx, r); !errors.Is(err, ErrNoRoom) {
+			break
+		}
+	}
+	return r.Size, end, err
+}
