@@ -359,7 +359,7 @@ func TestReserve(t *testing.T) {
 		"a claim whose class is wrong": {
 			before:  func(*world) {},
 			request: ask("wrong", "n1"),
-			reason:  `invalid claim: storage class "wrong": invalid parameter "color": not known; known are bps, csi.storage.k8s.io/fstype, fsType, fstype, iops, lvmType, mediaType, mkfsOptions, vgName, volumeType`,
+			reason:  `invalid claim: storage class "wrong": invalid parameter "color": not known; known are bps, csi.storage.k8s.io/fstype, fsType, fstype, iops, lvmType, mediaType, mkfsOptions, vgName, volumeType, wipe`,
 			free:    "n1/pool=100Gi n2/pool=100Gi",
 		},
 		"a claim whose class is gone": {
