@@ -24,7 +24,7 @@ var layers = []struct {
 	name     string
 	packages []string
 }{
-	{"pure", []string{"capacity", "volume", "allocator", "ledger", "initplan"}},
+	{"pure", []string{"capacity", "volume", "slim", "allocator", "ledger", "initplan"}},
 	{"hands", []string{"hostexec", "devfile", "devmapper", "blockcopy", "lvm", "blockdev", "wipe", "mounts", "iolimit"}},
 	{"workflows", []string{"exclusive", "provision", "health"}},
 	{"edges", []string{"agent", "controller", "directory", "driver", "extender", "metrics", "nodeapi", "rpc", "sweep", "tlsfiles"}},
@@ -36,6 +36,7 @@ var reaches = []struct {
 }{
 	{"capacity", `^[^/]*\.`, "it is arithmetic: the standard library is enough"},
 	{"volume", `^k8s\.io/client-go|^os/exec$`, "decisions are values"},
+	{"slim", `^k8s\.io/client-go|^os/exec$`, "who keeps records knows his caches"},
 	{"allocator", `^k8s\.io/client-go|^os/exec$`, "decisions are values"},
 	{"ledger", `^k8s\.io/client-go|^os/exec$`, "decisions are values"},
 	{"initplan", `^k8s\.io/client-go|^os/exec$`, "decisions are values"},

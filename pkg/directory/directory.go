@@ -10,15 +10,16 @@ import (
 	"sync"
 	"time"
 
-	"k8s.io/client-go/informers"
+	coreinformers "k8s.io/client-go/informers/core/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
 
 	"github.com/open-local/open-local/apis/storage/v1alpha1"
 	"github.com/open-local/open-local/pkg/client/clientset/versioned"
-	nlsinformers "github.com/open-local/open-local/pkg/client/informers/externalversions"
+	nlsinformers "github.com/open-local/open-local/pkg/client/informers/externalversions/storage/v1alpha1"
 	"github.com/open-local/open-local/pkg/driver"
+	"github.com/open-local/open-local/pkg/slim"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -54,30 +55,17 @@ type Directory struct {
 
 // New returns a Directory that knows nothing until Run is called.
 func New(o Options) (*Directory, error) {
-	core := informers.NewSharedInformerFactory(o.Kubernetes, 0)
-	storage := nlsinformers.NewSharedInformerFactory(o.Storage, 0)
 	d := &Directory{
 		o:       o,
-		volumes: core.Core().V1().PersistentVolumes().Informer(),
-		reports: storage.Csi().V1alpha1().NodeLocalStorages().Informer(),
-		node:    core.Core().V1().Nodes().Informer(),
+		volumes: coreinformers.NewPersistentVolumeInformer(o.Kubernetes, 0, cache.Indexers{byHandle: handleOf, byShown: shownBy}),
+		reports: nlsinformers.NewNodeLocalStorageInformer(o.Storage, 0, cache.Indexers{byHandle: shelvesIn, bySnapshot: snapshotsOf}),
+		node:    coreinformers.NewNodeInformer(o.Kubernetes, 0, cache.Indexers{}),
 		made:    newRecent(func(p driver.Place) string { return p.Node }), gone: map[string]bool{}, missing: map[string]time.Time{},
 
 		snapshots: newRecent(func(p driver.SnapshotPlace) string { return p.Node }), goneSnapshots: map[string]bool{},
 	}
-	for _, informer := range []struct {
-		cache.SharedIndexInformer
-		transform cache.TransformFunc
-		indexers  cache.Indexers
-	}{
-		{d.volumes, o.recordOf, cache.Indexers{byHandle: handleOf, byShown: shownBy}},
-		{d.reports, trimReport, cache.Indexers{byHandle: handlesIn, bySnapshot: snapshotsOf}},
-		{d.node, trimNode, nil},
-	} {
-		if err := informer.SetTransform(informer.transform); err != nil {
-			return nil, err
-		}
-		if err := informer.AddIndexers(informer.indexers); err != nil {
+	for _, informer := range d.informers() {
+		if err := informer.SetTransform(d.keep); err != nil {
 			return nil, err
 		}
 	}
@@ -94,8 +82,8 @@ func (d *Directory) forgetWhatIsGone() error {
 		return err
 	}
 	_, err = d.volumes.AddEventHandler(cache.ResourceEventHandlerFuncs{DeleteFunc: func(obj any) {
-		if handles, err := handleOf(last(obj)); err == nil && len(handles) > 0 {
-			d.volumeDropped(handles[0])
+		if r, ok := last(obj).(*record); ok && r.handle() != "" {
+			d.volumeDropped(r.handle())
 		}
 	}})
 	return err
@@ -109,29 +97,52 @@ func last(obj any) any {
 	return obj
 }
 
+// informers returns all, in the order in which they start.
+func (d *Directory) informers() []cache.SharedIndexInformer {
+	return []cache.SharedIndexInformer{d.volumes, d.reports, d.node}
+}
+
 // Run follows the cluster until ctx ends. It returns when all that there is has
-// been read.
+// been read: one kind after the other, so that what reading takes is not taken for all of
+// them at one time.
 func (d *Directory) Run(ctx context.Context) error {
-	all := []cache.SharedIndexInformer{d.volumes, d.reports, d.node}
-	synced := make([]cache.InformerSynced, 0, len(all))
-	for _, informer := range all {
+	for _, informer := range d.informers() {
 		go informer.RunWithContext(ctx)
-		synced = append(synced, informer.HasSynced)
-	}
-	if !cache.WaitForCacheSync(ctx.Done(), synced...) {
-		return fmt.Errorf("reading volumes, reports and nodes: %w", context.Cause(ctx))
+		if !cache.WaitForCacheSync(ctx.Done(), informer.HasSynced) {
+			return fmt.Errorf("reading volumes, reports and nodes: %w", context.Cause(ctx))
+		}
 	}
 	return nil
 }
 
-// byHandle is the index of volumes and reports by volume handle.
+// byHandle is the index of volumes by handles that are not their names, and of reports by
+// the shelves of volume handles.
 const byHandle = "handle"
 
-func trimNode(obj any) (any, error) {
-	node, ok := obj.(*corev1.Node)
-	if !ok {
-		return obj, nil
+// keep is the transform of all caches: it returns what is kept of an object. The names of
+// volumes in reports share the memory of their PersistentVolumes'.
+func (d *Directory) keep(obj any) (any, error) {
+	switch o := obj.(type) {
+	case *corev1.PersistentVolume:
+		return d.o.recordOf(o), nil
+	case *v1alpha1.NodeLocalStorage:
+		r := reportOf(o)
+		for i := range r.groups {
+			for j := range r.groups[i].volumes {
+				v := &r.groups[i].volumes[j]
+				if pv, known := got[*record](d.volumes, v.handle); known {
+					v.handle = slim.Share(v.handle, pv.Key())
+				}
+			}
+		}
+		return r, nil
+	case *corev1.Node:
+		return trimNode(o), nil
 	}
+	return obj, nil
+}
+
+func trimNode(node *corev1.Node) *corev1.Node {
 	kept := &corev1.Node{}
 	kept.Name, kept.ResourceVersion, kept.UID = node.Name, node.ResourceVersion, node.UID
 	kept.Status.Addresses = node.Status.Addresses
@@ -140,21 +151,14 @@ func trimNode(obj any) (any, error) {
 			kept.Status.Conditions = []corev1.NodeCondition{{Type: condition.Type, Status: condition.Status}}
 		}
 	}
-	return kept, nil
+	return kept
 }
 
-func handlesIn(obj any) ([]string, error) {
-	nls, ok := obj.(*v1alpha1.NodeLocalStorage)
-	if !ok {
-		return nil, nil
+// got returns what an informer has under the key, if anything.
+func got[T any](informer cache.SharedIndexInformer, key string) (typed T, is bool) {
+	obj, exists, _ := informer.GetStore().GetByKey(key) // from memory, which does not fail
+	if exists {
+		typed, is = obj.(T)
 	}
-	var handles []string
-	for _, group := range nls.Status.NodeStorageInfo.VolumeGroups {
-		for _, v := range group.LogicalVolumes {
-			if v.VolumeID != "" && !v.Deleted {
-				handles = append(handles, v.VolumeID)
-			}
-		}
-	}
-	return handles, nil
+	return typed, is
 }

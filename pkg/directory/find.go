@@ -6,10 +6,8 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/open-local/open-local/apis/storage/v1alpha1"
-	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/driver"
-	"github.com/open-local/open-local/pkg/volume"
+	"github.com/open-local/open-local/pkg/slim"
 )
 
 // Find returns where the volume is. A report has looked, so it is believed first;
@@ -97,13 +95,13 @@ func (d *Directory) Forget(id string) {
 func (d *Directory) Volumes() map[string]driver.Place {
 	recorded, reported := map[string]driver.Place{}, map[string]driver.Place{}
 	for _, obj := range d.volumes.GetStore().List() {
-		if r, ok := obj.(*record); ok && r.handle != "" {
-			recorded[r.handle] = r.place
+		if r, ok := obj.(*record); ok && r.handle() != "" {
+			recorded[r.handle()] = r.place()
 		}
 	}
 	for _, obj := range d.reports.GetStore().List() {
-		if nls, ok := obj.(*v1alpha1.NodeLocalStorage); ok {
-			maps.Copy(reported, placesIn(nls))
+		if r, ok := obj.(*report); ok {
+			maps.Insert(reported, r.places)
 		}
 	}
 	d.mu.Lock()
@@ -122,11 +120,8 @@ func (d *Directory) Volumes() map[string]driver.Place {
 
 // recorded returns the place that a PersistentVolume of ours records for id.
 func (d *Directory) recorded(id string) (driver.Place, bool) {
-	objs, _ := d.volumes.GetIndexer().ByIndex(byHandle, id)
-	for _, obj := range objs {
-		if r, ok := obj.(*record); ok {
-			return r.place, true
-		}
+	for _, r := range d.recordsOf(id) {
+		return r.place(), true
 	}
 	return driver.Place{}, false
 }
@@ -134,22 +129,11 @@ func (d *Directory) recorded(id string) (driver.Place, bool) {
 // reported returns the places at which reports show the volume.
 func (d *Directory) reported(id string) []driver.Place {
 	var places []driver.Place
-	objs, _ := d.reports.GetIndexer().ByIndex(byHandle, id)
+	objs, _ := d.reports.GetIndexer().ByIndex(byHandle, slim.Shelf(id))
 	for _, obj := range objs {
-		if nls, ok := obj.(*v1alpha1.NodeLocalStorage); ok {
-			places = append(places, placesIn(nls)[id])
-		}
-	}
-	return places
-}
-
-// placesIn returns the volumes of ours in a report, by their handles.
-func placesIn(nls *v1alpha1.NodeLocalStorage) map[string]driver.Place {
-	places := map[string]driver.Place{}
-	for _, group := range nls.Status.NodeStorageInfo.VolumeGroups {
-		for _, v := range group.LogicalVolumes {
-			if v.VolumeID != "" && !v.Deleted {
-				places[v.VolumeID] = driver.Place{Node: nls.Name, Kind: volume.LVM, Group: group.Name, Size: capacity.Bytes(v.Total)}
+		if r, ok := obj.(*report); ok {
+			if place, has := r.place(id); has {
+				places = append(places, place)
 			}
 		}
 	}

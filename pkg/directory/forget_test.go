@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
@@ -17,7 +18,9 @@ import (
 func TestWhatNobodyShowsAnyMoreIsForgotten(t *testing.T) {
 	shown := v1alpha1.LogicalVolume{Name: "vol", VolumeID: "vol"}
 	snapshot := v1alpha1.LogicalVolume{Name: "snap", SnapshotID: "snap", SourceVolumeID: "vol"}
-	recorded := &record{ObjectMeta: metav1.ObjectMeta{Name: "vol"}, handle: "vol"}
+	pv := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "vol"}}
+	pv.Spec.CSI = &corev1.CSIPersistentVolumeSource{Driver: volume.DefaultDriver, VolumeHandle: "vol"}
+	recorded := Options{Driver: volume.DefaultDriver}.recordOf(pv)
 	for name, test := range map[string]struct {
 		volumes []*record
 		now     []v1alpha1.LogicalVolume // what the report shows after it showed both
@@ -36,7 +39,7 @@ func TestWhatNobodyShowsAnyMoreIsForgotten(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			before := reportOf(shown, snapshot)
+			before := reportWith(shown, snapshot)
 			put(t, d.reports.GetIndexer(), before)
 			for _, pv := range test.volumes {
 				put(t, d.volumes.GetIndexer(), pv)
@@ -45,7 +48,7 @@ func TestWhatNobodyShowsAnyMoreIsForgotten(t *testing.T) {
 			d.Forget("vol")
 			d.ForgetSnapshot("snap")
 
-			put(t, d.reports.GetIndexer(), reportOf(test.now...))
+			put(t, d.reports.GetIndexer(), reportWith(test.now...))
 			d.reportChanged(before)
 			if test.drop {
 				if err := d.volumes.GetIndexer().Delete(recorded); err != nil {
@@ -82,8 +85,8 @@ func put(t *testing.T, indexer cache.Indexer, object any) {
 	}
 }
 
-func reportOf(volumes ...v1alpha1.LogicalVolume) *v1alpha1.NodeLocalStorage {
+func reportWith(volumes ...v1alpha1.LogicalVolume) *report {
 	nls := &v1alpha1.NodeLocalStorage{ObjectMeta: metav1.ObjectMeta{Name: "n1"}}
 	nls.Status.NodeStorageInfo.VolumeGroups = []v1alpha1.VolumeGroup{{Name: "pool", LogicalVolumes: volumes}}
-	return nls
+	return reportOf(nls)
 }

@@ -27,7 +27,14 @@ func NewOwn(client versioned.Interface, node string) (*Own, error) {
 		o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, node).String()
 	}))
 	own := &Own{node: node, informer: factory.Csi().V1alpha1().NodeLocalStorages().Informer()}
-	return own, own.informer.SetTransform(trimReport)
+	return own, own.informer.SetTransform(keepReport)
+}
+
+func keepReport(obj any) (any, error) {
+	if nls, ok := obj.(*v1alpha1.NodeLocalStorage); ok {
+		return reportOf(nls), nil
+	}
+	return obj, nil
 }
 
 // Run follows the report until ctx ends.
@@ -44,13 +51,12 @@ func (o *Own) Ready() error {
 // Managed returns the volume groups that volumes may be cut from, and how many bytes
 // ours may have of each. Before the agent has reported it is provision.ErrNotReady.
 func (o *Own) Managed() (map[string]capacity.Bytes, error) {
-	obj, ok, _ := o.informer.GetStore().GetByKey(o.node)
-	nls, isReport := obj.(*v1alpha1.NodeLocalStorage)
-	if !ok || !isReport || nls.Status.NodeStorageInfo.Phase != v1alpha1.NodeStorageRunning {
+	r, reported := got[*report](o.informer, o.node)
+	if !reported || !r.running {
 		return nil, fmt.Errorf("reading NodeLocalStorage %s: the agent has not reported: %w", o.node, provision.ErrNotReady)
 	}
 	managed := map[string]capacity.Bytes{}
-	for _, group := range capacityOf(nls).Groups {
+	for _, group := range r.capacity().Groups {
 		managed[group.Name] = group.Size
 	}
 	return managed, nil

@@ -1,7 +1,5 @@
 package directory
 
-import "github.com/open-local/open-local/apis/storage/v1alpha1"
-
 // recent is what was made on nodes and no report shows yet, by handle. A question about
 // one node costs what was made there, however much was made elsewhere.
 type recent[P any] struct {
@@ -40,24 +38,22 @@ func (r *recent[P]) remove(id string) {
 // a report that showed them does so no more. Without that every volume that ever was would
 // be remembered.
 func (d *Directory) reportChanged(before any) {
-	nls, ok := before.(*v1alpha1.NodeLocalStorage)
+	r, ok := before.(*report)
 	if !ok {
 		return
 	}
-	shown := func(index, id string) bool {
-		reports, _ := d.reports.GetIndexer().ByIndex(index, id)
-		return len(reports) > 0
-	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, group := range nls.Status.NodeStorageInfo.VolumeGroups {
-		for i := range group.LogicalVolumes {
-			v := &group.LogicalVolumes[i]
-			if d.gone[v.VolumeID] && !shown(byHandle, v.VolumeID) && !d.isRecorded(v.VolumeID) {
-				delete(d.gone, v.VolumeID)
+	for i := range r.groups {
+		for _, v := range r.groups[i].volumes {
+			if d.gone[v.handle] && len(d.reported(v.handle)) == 0 && !d.isRecorded(v.handle) {
+				delete(d.gone, v.handle)
 			}
-			if d.goneSnapshots[v.SnapshotID] && !shown(bySnapshot, v.SnapshotID) {
-				delete(d.goneSnapshots, v.SnapshotID)
+		}
+		for id := range r.groups[i].snapshots {
+			reports, _ := d.reports.GetIndexer().ByIndex(bySnapshot, id)
+			if d.goneSnapshots[id] && len(reports) == 0 {
+				delete(d.goneSnapshots, id)
 			}
 		}
 	}
@@ -65,15 +61,13 @@ func (d *Directory) reportChanged(before any) {
 
 // volumeDropped does the same when a PersistentVolume goes after its volume.
 func (d *Directory) volumeDropped(id string) {
-	reports, _ := d.reports.GetIndexer().ByIndex(byHandle, id)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(reports) == 0 && !d.isRecorded(id) {
+	if len(d.reported(id)) == 0 && !d.isRecorded(id) {
 		delete(d.gone, id)
 	}
 }
 
 func (d *Directory) isRecorded(id string) bool {
-	volumes, _ := d.volumes.GetIndexer().ByIndex(byHandle, id)
-	return len(volumes) > 0
+	return len(d.recordsOf(id)) > 0
 }

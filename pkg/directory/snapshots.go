@@ -5,10 +5,8 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/open-local/open-local/apis/storage/v1alpha1"
 	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/driver"
-	"github.com/open-local/open-local/pkg/volume"
 )
 
 // Indexes by snapshot handle: of reports, and of the PersistentVolumes that show a
@@ -18,14 +16,6 @@ const (
 	byShown    = "shown"
 )
 
-func snapshotsOf(obj any) ([]string, error) {
-	nls, ok := obj.(*v1alpha1.NodeLocalStorage)
-	if !ok {
-		return nil, nil
-	}
-	return slices.Collect(maps.Keys(snapshotsIn(nls))), nil
-}
-
 // FindSnapshot returns where a snapshot is: what reports show, else what was just made
 // here. One that neither names is driver.ErrNoSnapshot. ShownBy is told in any case.
 func (d *Directory) FindSnapshot(id string) (driver.SnapshotPlace, error) {
@@ -33,8 +23,8 @@ func (d *Directory) FindSnapshot(id string) (driver.SnapshotPlace, error) {
 	objs, _ := d.reports.GetIndexer().ByIndex(bySnapshot, id)
 	reported := len(objs) > 0
 	for _, obj := range objs {
-		if nls, ok := obj.(*v1alpha1.NodeLocalStorage); ok {
-			place = snapshotsIn(nls)[id]
+		if r, ok := obj.(*report); ok {
+			place, _ = r.snapshot(id)
 		}
 	}
 	d.mu.Lock()
@@ -59,7 +49,7 @@ func (d *Directory) shown(id string) []string {
 	objs, _ := d.volumes.GetIndexer().ByIndex(byShown, id)
 	for _, obj := range objs {
 		if r, ok := obj.(*record); ok {
-			names = append(names, r.Name)
+			names = append(names, r.Key())
 		}
 	}
 	slices.Sort(names)
@@ -86,8 +76,10 @@ func (d *Directory) ForgetSnapshot(id string) {
 func (d *Directory) Snapshots() map[string]driver.SnapshotPlace {
 	reported := map[string]driver.SnapshotPlace{}
 	for _, obj := range d.reports.GetStore().List() {
-		if nls, ok := obj.(*v1alpha1.NodeLocalStorage); ok {
-			maps.Copy(reported, snapshotsIn(nls))
+		if r, ok := obj.(*report); ok {
+			for i := range r.groups {
+				maps.Copy(reported, r.groups[i].snapshots)
+			}
 		}
 	}
 	d.mu.Lock()
@@ -103,37 +95,11 @@ func (d *Directory) Snapshots() map[string]driver.SnapshotPlace {
 	return all
 }
 
-// snapshotsIn returns the snapshots of ours in a report, by their handles.
-func snapshotsIn(nls *v1alpha1.NodeLocalStorage) map[string]driver.SnapshotPlace {
-	places := map[string]driver.SnapshotPlace{}
-	for _, group := range nls.Status.NodeStorageInfo.VolumeGroups {
-		for _, v := range group.LogicalVolumes {
-			if v.SnapshotID == "" {
-				continue
-			}
-			place := driver.SnapshotPlace{
-				Node: nls.Name, Kind: volume.LVM, Group: group.Name, Volume: v.SourceVolumeID, Size: capacity.Bytes(v.SourceSize),
-				Space: capacity.Bytes(v.Total), ReadOnly: v.RestoreReadOnly, Lost: v.Condition == v1alpha1.StorageFault,
-			}
-			if v.CreatedAt != nil {
-				place.Created = v.CreatedAt.Time
-			}
-			places[v.SnapshotID] = place
-		}
-	}
-	return places
-}
-
 // lessSnapshots takes from what the node has to give the snapshots that were made since
 // it reported. d.mu is held.
-func (d *Directory) lessSnapshots(node *capacity.Node, nls *v1alpha1.NodeLocalStorage) {
-	made := d.snapshots.on[nls.Name]
-	if len(made) == 0 {
-		return
-	}
-	there := snapshotsIn(nls)
-	for id, place := range made {
-		if _, reported := there[id]; reported {
+func (d *Directory) lessSnapshots(node *capacity.Node, r *report) {
+	for id, place := range d.snapshots.on[r.Key()] {
+		if _, reported := r.snapshot(id); reported {
 			d.snapshots.remove(id)
 		} else if group := node.Group(place.Group); group != nil {
 			group.Free = max(0, group.Free-place.Space.Extents(group.Extent))

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	corefake "k8s.io/client-go/kubernetes/fake"
+	"k8s.io/client-go/tools/cache"
 	extenderv1 "k8s.io/kube-scheduler/extender/v1"
 	clocktesting "k8s.io/utils/clock/testing"
 
@@ -127,12 +128,16 @@ func filled(t testing.TB, nodes, groups, claims int) (s *Scheduler, p *corev1.Po
 	if err != nil {
 		t.Fatal(err)
 	}
-	add := func(to string, obj any) {
-		if err := s.caches.informers[to].GetIndexer().Add(obj); err != nil {
+	add := func(to cache.Store, obj any) {
+		kept, err := s.caches.keep(obj)
+		if err == nil {
+			err = to.Add(kept)
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	add("classes", class("lvm"))
+	add(s.caches.classes, class("lvm"))
 	for i := range nodes {
 		name := fmt.Sprintf("node-%05d.example.org", i)
 		names = append(names, name)
@@ -141,25 +146,25 @@ func filled(t testing.TB, nodes, groups, claims int) (s *Scheduler, p *corev1.Po
 			used := gib * capacity.Bytes(30+(i*7+g*13)%60) // no two nodes are alike for long
 			vgs = append(vgs, vg(fmt.Sprint("open-local-pool-", g), 1000*gib, lv(fmt.Sprint("x", i, g), used)))
 		}
-		report, _ := reportOf(nls(name, vgs...))
-		s.ledger.Report(name, report)
+		s.ledger.Report(name, reportOf(nls(name, vgs...)).says)
 	}
-	p = benchPod(add, "p", claims, 10)
-	benchPod(add, "large", claims, 2000)
+	addClaim, addPod := func(obj any) { add(s.caches.claims, obj) }, func(obj any) { add(s.caches.pods, obj) }
+	p = benchPod(addClaim, addPod, "p", claims, 10)
+	benchPod(addClaim, addPod, "large", claims, 2000)
 	s.ready.Store(true)
 	return s, p, names
 }
 
 // benchPod adds a pod with its claims, and returns it as large as pods are.
-func benchPod(add func(string, any), name string, claims int, gibs int64) *corev1.Pod {
+func benchPod(addClaim, addPod func(any), name string, claims int, gibs int64) *corev1.Pod {
 	p := pod(name)
 	for i := range claims {
 		c := claim(fmt.Sprint("data-", name, i), 0, "lvm")
 		c.Spec.Resources.Requests[corev1.ResourceStorage] = *resource.NewQuantity((gibs+int64(i))<<30, resource.BinarySI)
-		add("claims", c)
+		addClaim(c)
 		p.Spec.Volumes = append(p.Spec.Volumes, pod(name, c.Name).Spec.Volumes...)
 	}
-	add("pods", p.DeepCopy())
+	addPod(p)
 	for i := range 3 {
 		c := corev1.Container{Name: fmt.Sprint("c", i), Image: "registry.example.org/some/image:v1.2.3", Command: []string{"/bin/app", "--serve"}}
 		for e := range 10 {

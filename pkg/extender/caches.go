@@ -3,84 +3,72 @@ package extender
 import (
 	"context"
 	"errors"
+	"sync"
 
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/client-go/informers"
+	storagev1 "k8s.io/api/storage/v1"
+	coreinformers "k8s.io/client-go/informers/core/v1"
+	storageinformers "k8s.io/client-go/informers/storage/v1"
 	"k8s.io/client-go/kubernetes"
-	corelisters "k8s.io/client-go/listers/core/v1"
-	storagelisters "k8s.io/client-go/listers/storage/v1"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/component-helpers/storage/ephemeral"
 
 	"github.com/open-local/open-local/pkg/client/clientset/versioned"
-	"github.com/open-local/open-local/pkg/client/informers/externalversions"
-	nlslisters "github.com/open-local/open-local/pkg/client/listers/storage/v1alpha1"
+	nlsinformers "github.com/open-local/open-local/pkg/client/informers/externalversions/storage/v1alpha1"
+	"github.com/open-local/open-local/pkg/slim"
 )
 
-// caches are what is watched.
+// caches are what is watched. In them are records, nodes and classes.
 type caches struct {
-	pods     corelisters.PodLister
-	claims   corelisters.PersistentVolumeClaimLister
-	volumes  corelisters.PersistentVolumeLister
-	nodes    corelisters.NodeLister
-	classes  storagelisters.StorageClassLister
-	storages nlslisters.NodeLocalStorageLister
+	driver string
 
-	podIndex     cache.Indexer
-	claimIndex   cache.Indexer
-	storageIndex cache.Indexer
+	pods, claims, volumes, nodes, classes, storages cache.Indexer
 
 	contents *contents // nil where snapshots are not looked for
 
-	informers map[string]cache.SharedIndexInformer
-	factory   informers.SharedInformerFactory
-	ours      externalversions.SharedInformerFactory
+	// informers are in the order in which they start: the names in records of the first
+	// are shared by the others.
+	informers []namedInformer
+	running   sync.WaitGroup
+}
+
+type namedInformer struct {
+	cache.SharedIndexInformer
+	name string
 }
 
 // Indexes of the caches.
 const (
-	byClaim        = "claim"        // pods, by namespace/name of the claims they use
+	byClaim        = "claim"        // pods, by the shelves of the claims they use
 	bySelectedNode = "selectedNode" // claims without a volume, by the node selected for them
 )
 
 func newCaches(driver string, core kubernetes.Interface, storage versioned.Interface) (*caches, error) {
-	factory := informers.NewSharedInformerFactory(core, 0)
-	ours := externalversions.NewSharedInformerFactory(storage, 0)
-	pods, claims := factory.Core().V1().Pods(), factory.Core().V1().PersistentVolumeClaims()
-	volumes, nodes := factory.Core().V1().PersistentVolumes(), factory.Core().V1().Nodes()
-	classes, storages := factory.Storage().V1().StorageClasses(), ours.Csi().V1alpha1().NodeLocalStorages()
-	c := &caches{
-		pods: pods.Lister(), claims: claims.Lister(), volumes: volumes.Lister(), nodes: nodes.Lister(),
-		classes: classes.Lister(), storages: storages.Lister(),
-		podIndex: pods.Informer().GetIndexer(), claimIndex: claims.Informer().GetIndexer(),
-		storageIndex: storages.Informer().GetIndexer(),
-		informers: map[string]cache.SharedIndexInformer{
-			"pods": pods.Informer(), "claims": claims.Informer(), "volumes": volumes.Informer(),
-			"nodes": nodes.Informer(), "classes": classes.Informer(), "storages": storages.Informer(),
-		},
-		factory: factory, ours: ours,
+	c := &caches{driver: driver}
+	c.informers = []namedInformer{
+		{coreinformers.NewPersistentVolumeInformer(core, 0, cache.Indexers{}), "volumes"},
+		{coreinformers.NewPersistentVolumeClaimInformer(core, "", 0, cache.Indexers{bySelectedNode: selectedNodeOf}), "claims"},
+		{nlsinformers.NewNodeLocalStorageInformer(storage, 0, cache.Indexers{bySnapshot: snapshotsIn}), "storages"},
+		{coreinformers.NewPodInformer(core, "", 0, cache.Indexers{byClaim: shelvesOfPod}), "pods"},
+		{coreinformers.NewNodeInformer(core, 0, cache.Indexers{}), "nodes"},
+		{storageinformers.NewStorageClassInformer(core, 0, cache.Indexers{}), "classes"},
 	}
-	return c, errors.Join(
-		pods.Informer().SetTransform(stripped(stripPod(driver))),
-		claims.Informer().SetTransform(stripped(stripClaim)),
-		volumes.Informer().SetTransform(stripped(stripVolume(driver))),
-		nodes.Informer().SetTransform(stripped(stripNode)),
-		classes.Informer().SetTransform(stripped(stripClass)),
-		storages.Informer().SetTransform(stripped(stripStorage)),
-		pods.Informer().AddIndexers(cache.Indexers{byClaim: claimsOfPod}),
-		claims.Informer().AddIndexers(cache.Indexers{bySelectedNode: selectedNodeOf}),
-		storages.Informer().AddIndexers(cache.Indexers{bySnapshot: snapshotsIn}),
-	)
+	into := []*cache.Indexer{&c.volumes, &c.claims, &c.storages, &c.pods, &c.nodes, &c.classes}
+	var errs []error
+	for i, informer := range c.informers {
+		*into[i] = informer.GetIndexer()
+		errs = append(errs, informer.SetTransform(c.keep))
+	}
+	return c, errors.Join(errs...)
 }
 
-// start begins to watch and returns when all caches have been filled once.
+// start begins to watch and returns when all caches have been filled once. They are filled
+// one after the other: what it takes to read many objects is not taken for all of them at
+// one time.
 func (c *caches) start(ctx context.Context) error {
-	c.factory.StartWithContext(ctx)
-	c.ours.StartWithContext(ctx)
 	c.contents.start(ctx)
-	for name, informer := range c.informers {
+	for _, informer := range c.informers {
+		c.running.Go(func() { informer.RunWithContext(ctx) })
 		if !cache.WaitForCacheSync(ctx.Done(), informer.HasSynced) {
-			return errors.New("waiting for the cache of " + name + ": told to stop")
+			return errors.New("waiting for the cache of " + informer.name + ": told to stop")
 		}
 	}
 	return nil
@@ -88,43 +76,47 @@ func (c *caches) start(ctx context.Context) error {
 
 // stop returns when nothing is watched any more; the context of start has ended.
 func (c *caches) stop() {
-	c.factory.Shutdown()
-	c.ours.Shutdown()
+	c.running.Wait()
 	c.contents.stop()
 }
 
-// claimOf returns the name of the claim behind a volume of the pod, or "".
-func claimOf(pod *corev1.Pod, v *corev1.Volume) string {
-	switch {
-	case v.PersistentVolumeClaim != nil:
-		return v.PersistentVolumeClaim.ClaimName
-	case v.Ephemeral != nil:
-		return ephemeral.VolumeClaimName(pod, v)
-	}
-	return ""
+func (c *caches) pod(key string) (*podRecord, bool)     { return got[*podRecord](c.pods, key) }
+func (c *caches) claim(key string) (*claimRecord, bool) { return got[*claimRecord](c.claims, key) }
+func (c *caches) volume(name string) (*volumeRecord, bool) {
+	return got[*volumeRecord](c.volumes, name)
+}
+func (c *caches) report(node string) (*reportRecord, bool) {
+	return got[*reportRecord](c.storages, node)
+}
+func (c *caches) class(name string) (*storagev1.StorageClass, bool) {
+	return got[*storagev1.StorageClass](c.classes, name)
 }
 
-func claimsOfPod(obj any) ([]string, error) {
-	pod, ok := obj.(*corev1.Pod)
-	if !ok {
-		return nil, nil
-	}
-	var keys []string
-	for i := range pod.Spec.Volumes {
-		if name := claimOf(pod, &pod.Spec.Volumes[i]); name != "" {
-			keys = append(keys, pod.Namespace+"/"+name)
+// podsWith returns the pods that use the claim, in no order.
+func (c *caches) podsWith(claim string) []*podRecord {
+	var users []*podRecord
+	for _, pod := range indexed[*podRecord](c.pods, byClaim, slim.Shelf(claim)) {
+		for i := range pod.volumes {
+			if pod.volumes[i].claim == claim {
+				users = append(users, pod)
+				break
+			}
 		}
 	}
-	return keys, nil
+	return users
 }
 
-func selectedNodeOf(obj any) ([]string, error) {
-	claim, ok := obj.(*corev1.PersistentVolumeClaim)
-	if !ok || claim.Spec.VolumeName != "" || claim.Annotations[annSelectedNode] == "" {
-		return nil, nil
+// got returns what is under the key, if anything.
+func got[T any](store cache.Store, key string) (typed T, is bool) {
+	obj, exists, _ := store.GetByKey(key) // from memory, which does not fail
+	if exists {
+		typed, is = obj.(T)
 	}
-	return []string{claim.Annotations[annSelectedNode]}, nil
+	return typed, is
 }
+
+// listed returns all objects, in no order.
+func listed[T any](store cache.Store) []T { return ofType[T](store.List()) }
 
 // indexed returns the objects under the key of an index that exists.
 func indexed[T any](indexer cache.Indexer, index, key string) []T {
@@ -132,6 +124,10 @@ func indexed[T any](indexer cache.Indexer, index, key string) []T {
 	if err != nil {
 		panic(err) // a misspelt index: every use is in this package
 	}
+	return ofType[T](objects)
+}
+
+func ofType[T any](objects []any) []T {
 	typed := make([]T, 0, len(objects))
 	for _, obj := range objects {
 		if t, ok := obj.(T); ok {

@@ -45,7 +45,7 @@ func newContents(driver string, client dynamic.Interface, news func()) (*content
 			return []string{textIn(content, "spec", "volumeSnapshotRef", "namespace") + "/" + textIn(content, "spec", "volumeSnapshotRef", "name")}, nil
 		},
 	}, nil).Informer()
-	if err := informer.SetTransform(stripped(stripContent)); err != nil {
+	if err := informer.SetTransform(stripContent); err != nil {
 		return nil, err
 	}
 	if err := informer.SetWatchErrorHandlerWithContext(func(ctx context.Context, r *cache.Reflector, err error) {
@@ -64,7 +64,11 @@ func newContents(driver string, client dynamic.Interface, news func()) (*content
 }
 
 // stripContent keeps what is read here.
-func stripContent(content *unstructured.Unstructured) *unstructured.Unstructured {
+func stripContent(obj any) (any, error) {
+	content, ok := obj.(*unstructured.Unstructured)
+	if !ok {
+		return obj, nil
+	}
 	small := &unstructured.Unstructured{Object: map[string]any{}}
 	for _, path := range [][]string{
 		{"apiVersion"}, {"kind"}, {"metadata", "name"}, {"metadata", "uid"}, {"metadata", "resourceVersion"}, {"metadata", "creationTimestamp"},
@@ -74,7 +78,7 @@ func stripContent(content *unstructured.Unstructured) *unstructured.Unstructured
 			_ = unstructured.SetNestedField(small.Object, value, path...) // all of them are strings in maps of ours
 		}
 	}
-	return small
+	return small, nil
 }
 
 func textIn(content *unstructured.Unstructured, path ...string) string {

@@ -119,8 +119,8 @@ func TestAPodMadeAnewHasAnotherInlineVolume(t *testing.T) {
 	anew.UID = "uid-anew"
 	w.create(anew)
 	w.until("it is seen", func() bool {
-		p, err := w.s.caches.pods.Pods("default").Get("p")
-		return err == nil && p.UID == "uid-anew"
+		p, known := w.s.caches.pod("default/p")
+		return known && p.uid == "uid-anew"
 	})
 	w.mustFit(anew, "n1", "n1")
 	w.wantFree("n1/pool=40Gi") // the first is not removed yet
@@ -135,7 +135,7 @@ func TestABurstOfInlineVolumesOverCommitsNothing(t *testing.T) {
 	for i := range pods {
 		p := scratchPod(fmt.Sprint("p", i), 30*gib)
 		w.create(p)
-		w.until("it is seen", func() bool { _, err := w.s.caches.pods.Pods("default").Get(p.Name); return err == nil })
+		w.until("it is seen", func() bool { _, known := w.s.caches.pod("default/" + p.Name); return known })
 		w.clock.Step(DefaultHoldWait) // nobody waits for others to choose
 		fit, reasons := w.filter(p, "n1", "n2")
 		if fit == "" {
@@ -214,8 +214,8 @@ func TestAPodMadeAnewWaitsForAnEphemeralClaimOfItsOwn(t *testing.T) {
 	anew.UID = "uid-anew"
 	w.create(anew)
 	w.until("it is seen", func() bool {
-		p, err := w.s.caches.pods.Pods("default").Get("p")
-		return err == nil && p.UID == "uid-anew"
+		p, known := w.s.caches.pod("default/p")
+		return known && p.uid == "uid-anew"
 	})
 	if _, err := w.s.Filter(w.ctx(), &extenderv1.ExtenderArgs{Pod: anew, NodeNames: &[]string{"n1", "n2"}}); err == nil || !strings.Contains(err.Error(), "was not created for pod default/p") {
 		t.Errorf("with the claim of its predecessor: got %v", err)
@@ -225,8 +225,8 @@ func TestAPodMadeAnewWaitsForAnEphemeralClaimOfItsOwn(t *testing.T) {
 	w.deleteClaim("p-scratch")
 	w.create(madeFor(anew, "second", 30*gib))
 	w.until("its own claim is seen", func() bool {
-		c, err := w.s.caches.claims.PersistentVolumeClaims("default").Get("p-scratch")
-		return err == nil && c.UID == "uid-second"
+		c, known := w.s.caches.claim("default/p-scratch")
+		return known && c.uid == "uid-second"
 	})
 	w.mustFit(anew, "n1 n2", "n1", "n2")
 	w.wantFree("n1/pool=40Gi n2/pool=70Gi")

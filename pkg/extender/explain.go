@@ -8,8 +8,6 @@ import (
 
 	"github.com/gin-gonic/gin"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/ledger"
@@ -66,23 +64,20 @@ func (s *Scheduler) Explain(namespace, name string) (*Explanation, error) {
 	if !s.Ready() {
 		return nil, errNotReady
 	}
-	pod, err := s.caches.pods.Pods(namespace).Get(name)
-	if apierrors.IsNotFound(err) {
+	pod, known := s.caches.pod(namespace + "/" + name)
+	if !known {
 		return nil, fmt.Errorf("pod %s/%s: %w", namespace, name, errNoPod)
 	}
-	if err != nil {
-		return nil, err
-	}
-	said := &Explanation{Pod: namespace + "/" + name, Node: pod.Spec.NodeName}
+	said := &Explanation{Pod: pod.Key(), Node: pod.node}
 	claims, err := s.asks(pod)
 	switch {
-	case ended(pod):
+	case pod.ended:
 		said.Note = "the pod has ended"
 	case errors.Is(err, volume.ErrInvalid):
 		said.Note = "no node will do: " + err.Error()
 	case err != nil:
 		return nil, fmt.Errorf("reading the volumes of pod %s/%s: %w", namespace, name, err)
-	case !s.concerns(pod), len(claims) == 0:
+	case !pod.concerns(), len(claims) == 0:
 		said.Note = "no volume of " + s.o.Driver + " is to be placed for the pod: it has none, or those that it has are made already"
 	default:
 		for i := range claims {
@@ -95,11 +90,11 @@ func (s *Scheduler) Explain(namespace, name string) (*Explanation, error) {
 }
 
 // verdicts looks at every node of the cluster.
-func (s *Scheduler) verdicts(pod *corev1.Pod, claims []volume.Claim) []ExplainedVerdict {
+func (s *Scheduler) verdicts(pod *podRecord, claims []volume.Claim) []ExplainedVerdict {
 	names := s.nodeNames()
 	s.ledger.Expire(s.clock.Now())
 	var seen, free ledger.Views
-	s.ledger.See(string(pod.UID), names, &seen)
+	s.ledger.See(pod.uid, names, &seen)
 	s.ledger.SeeWithoutHolds(names, &free)
 	plan := s.plan(claims)
 	verdicts := make([]ExplainedVerdict, 0, len(names))
@@ -126,8 +121,7 @@ func (s *Scheduler) verdicts(pod *corev1.Pod, claims []volume.Claim) []Explained
 // reported, ordered.
 func (s *Scheduler) nodeNames() []string {
 	names := s.ledger.Reported()
-	nodes, _ := s.caches.nodes.List(labels.Everything()) // a cache lists without error
-	for _, node := range nodes {
+	for _, node := range listed[*corev1.Node](s.caches.nodes) {
 		names = append(names, node.Name)
 	}
 	slices.Sort(names)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/klog/v2"
 	extenderv1 "k8s.io/kube-scheduler/extender/v1"
 
@@ -31,22 +30,23 @@ func (s *Scheduler) filter(ctx context.Context, args *extenderv1.ExtenderArgs, w
 	if args.Pod == nil {
 		return nil, errors.New("the request has no pod")
 	}
-	if !s.concerns(args.Pod) {
+	pod := podOf(s.o.Driver, args.Pod)
+	if !pod.concerns() {
 		return &extenderv1.ExtenderFilterResult{Nodes: args.Nodes, NodeNames: args.NodeNames}, nil
 	}
-	claims, err := s.asks(args.Pod)
+	claims, err := s.asks(pod)
 	if err != nil || len(claims) > 0 {
-		claims, err = s.asksKnown(ctx, args.Pod)
+		claims, err = s.asksKnown(ctx, pod)
 	}
 	switch {
 	case errors.Is(err, volume.ErrInvalid):
 		return refuseAll(args, err.Error()), nil
 	case err != nil:
-		return nil, fmt.Errorf("reading the volumes of pod %s/%s: %w", args.Pod.Namespace, args.Pod.Name, err)
+		return nil, fmt.Errorf("reading the volumes of pod %s: %w", pod.Key(), err)
 	case len(claims) == 0:
 		return &extenderv1.ExtenderFilterResult{Nodes: args.Nodes, NodeNames: args.NodeNames}, nil
 	}
-	asked := question{pod: string(args.Pod.UID), claims: claims, names: namesOf(args)}
+	asked := question{pod: pod.uid, claims: claims, names: namesOf(args)}
 	fit, refused := s.fit(ctx, asked, w)
 	klog.FromContext(ctx).V(4).Info("Filtered", "claims", len(claims), "fit", len(fit), "refused", len(refused))
 	return result(args, fit, refused), nil
@@ -55,14 +55,11 @@ func (s *Scheduler) filter(ctx context.Context, args *extenderv1.ExtenderArgs, w
 // asksKnown returns what the pod of a request wants. It believes the API server and not
 // the request, which anybody may have sent: room is held only for pods that exist. The
 // caches may need a moment to catch up with the scheduler's.
-func (s *Scheduler) asksKnown(ctx context.Context, sent *corev1.Pod) (claims []volume.Claim, err error) {
+func (s *Scheduler) asksKnown(ctx context.Context, sent *podRecord) (claims []volume.Claim, err error) {
 	err = s.patient(ctx, func() error {
-		pod, err := s.caches.pods.Pods(sent.Namespace).Get(sent.Name)
-		if apierrors.IsNotFound(err) || (err == nil && pod.UID != sent.UID) {
-			return fmt.Errorf("pod with UID %q: %w", sent.UID, errLagging)
-		}
-		if err != nil {
-			return err
+		pod, known := s.caches.pod(sent.Key())
+		if !known || pod.uid != sent.uid {
+			return fmt.Errorf("pod with UID %q: %w", sent.uid, errLagging)
 		}
 		claims, err = s.asks(pod)
 		return err

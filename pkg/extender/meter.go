@@ -3,16 +3,16 @@ package extender
 import (
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/open-local/open-local/apis/storage/v1alpha1"
 	"github.com/open-local/open-local/pkg/extender/reserve"
 	"github.com/open-local/open-local/pkg/ledger"
 	"github.com/open-local/open-local/pkg/metrics"
+	"github.com/open-local/open-local/pkg/slim"
 	"github.com/open-local/open-local/pkg/volume"
 )
 
@@ -79,9 +79,8 @@ func (s *Scheduler) Register(registry *prometheus.Registry) error {
 func (s *Scheduler) snapshot() metrics.Snapshot {
 	now := metrics.Snapshot{Allocated: map[string]int{}}
 	bound := map[[2]string]bool{} // mount points and devices, by node and path
-	volumes, _ := s.caches.volumes.List(labels.Everything())
-	for _, pv := range volumes {
-		p, ours := placedBy(s.o.Driver, pv)
+	for _, pv := range listed[*volumeRecord](s.caches.volumes) {
+		p, ours := pv.placed()
 		if !ours {
 			continue
 		}
@@ -95,69 +94,78 @@ func (s *Scheduler) snapshot() metrics.Snapshot {
 			free[[2]string{use.Name, g.Name}] = float64(g.Free)
 		}
 	}
-	storages, _ := s.caches.storages.List(labels.Everything())
-	for _, nls := range storages {
-		addStorage(&now, nls, free, bound)
+	for _, report := range listed[*reportRecord](s.caches.storages) {
+		addStorage(&now, report, free, bound)
 	}
-	pods, _ := s.caches.pods.List(labels.Everything())
-	for _, pod := range pods {
-		s.addInline(&now, pod)
+	for _, pod := range listed[*podRecord](s.caches.pods) {
+		addInline(&now, pod)
 	}
 	return now
 }
 
-func volumeMetric(p placed, pv *corev1.PersistentVolume) metrics.Volume {
+func volumeMetric(p placed, pv *volumeRecord) metrics.Volume {
 	m := metrics.Volume{
-		Node: p.node, Name: pv.Name, Type: string(p.kind),
-		Status: string(pv.Status.Phase), Storage: p.path,
+		Node: p.node, Name: pv.Key(), Type: string(p.kind),
+		Status: string(pv.at.Value().phase), Storage: p.path,
 	}
 	if p.kind == volume.LVM {
 		m.Storage = p.spot.Group
 	}
-	if ref := pv.Spec.ClaimRef; ref != nil {
-		m.Claim, m.Namespace = ref.Name, ref.Namespace
-	}
+	m.Namespace, m.Claim, _ = strings.Cut(pv.claim, "/")
 	return m
 }
 
-func addStorage(now *metrics.Snapshot, nls *v1alpha1.NodeLocalStorage, free map[[2]string]float64, bound map[[2]string]bool) {
-	info, managed := &nls.Status.NodeStorageInfo, &nls.Status.FilteredStorageInfo
-	for _, g := range info.VolumeGroups {
-		if left, counted := free[[2]string{nls.Name, g.Name}]; counted {
-			now.Groups = append(now.Groups, metrics.Group{Node: nls.Name, Name: g.Name, Total: float64(g.Total), Used: float64(g.Total) - left})
+func addStorage(now *metrics.Snapshot, report *reportRecord, free map[[2]string]float64, bound map[[2]string]bool) {
+	node := report.Key()
+	for _, g := range report.totals {
+		if left, counted := free[[2]string{node, g.name}]; counted {
+			now.Groups = append(now.Groups, metrics.Group{Node: node, Name: g.name, Total: float64(g.total), Used: float64(g.total) - left})
 		}
 	}
-	whole := func(name, kind string, total, available int64) metrics.Whole {
-		w := metrics.Whole{Node: nls.Name, Name: name, Type: kind, Total: float64(total), Bound: bound[[2]string{nls.Name, name}]}
-		if !w.Bound {
-			w.Available = float64(available)
+	state := func(w metrics.Whole) metrics.Whole {
+		if w.Bound = bound[[2]string{node, w.Name}]; w.Bound {
+			w.Available = 0
 		}
 		return w
 	}
+	for _, m := range report.mounts {
+		now.MountPoints = append(now.MountPoints, state(m))
+	}
+	for _, d := range report.devices {
+		now.Devices = append(now.Devices, state(d))
+	}
+}
+
+// wholeMetrics returns the file systems and disks that the agent manages, as if none of
+// them were bound.
+func wholeMetrics(nls *v1alpha1.NodeLocalStorage) (mounts, devices []metrics.Whole) {
+	info, managed := &nls.Status.NodeStorageInfo, &nls.Status.FilteredStorageInfo
+	whole := func(name, media string, total, available int64) metrics.Whole {
+		return metrics.Whole{Node: nls.Name, Name: slim.Once(name), Type: slim.Once(media), Total: float64(total), Available: float64(available)}
+	}
 	for _, m := range info.MountPoints {
 		if slices.Contains(managed.MountPoints, m.Name) {
-			now.MountPoints = append(now.MountPoints, whole(m.Name, mediaOfDevice(m.Device, info.DeviceInfos), m.Total, m.Available))
+			mounts = append(mounts, whole(m.Name, mediaOfDevice(m.Device, info.DeviceInfos), m.Total, m.Available))
 		}
 	}
 	for _, d := range info.DeviceInfos {
 		if slices.Contains(managed.Devices, d.Name) {
-			now.Devices = append(now.Devices, whole(d.Name, d.MediaType, d.Total, d.Total))
+			devices = append(devices, whole(d.Name, d.MediaType, d.Total, d.Total))
 		}
 	}
+	return mounts, devices
 }
 
-func (s *Scheduler) addInline(now *metrics.Snapshot, pod *corev1.Pod) {
-	if pod.Spec.NodeName == "" || ended(pod) {
+func addInline(now *metrics.Snapshot, pod *podRecord) {
+	if pod.node == "" || pod.ended {
 		return
 	}
-	for i := range pod.Spec.Volumes {
-		v := &pod.Spec.Volumes[i]
-		if v.CSI == nil || v.CSI.Driver != s.o.Driver {
+	for _, v := range pod.volumes {
+		if v.inline == nil {
 			continue
 		}
 		now.Inline = append(now.Inline, metrics.Inline{
-			Pod: pod.Name, Namespace: pod.Namespace, Node: pod.Spec.NodeName,
-			Group: v.CSI.VolumeAttributes["vgName"], Name: v.Name,
+			Pod: pod.Name(), Namespace: pod.Namespace(), Node: pod.node, Group: v.inline.attributes["vgName"], Name: v.inline.name,
 		})
 	}
 }

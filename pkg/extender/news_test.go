@@ -115,8 +115,8 @@ func TestAClaimMadeAnewAHundredTimesIsAlwaysAnother(t *testing.T) {
 		w.create(c)
 		w.create(p)
 		w.until("the claim is seen", func() bool {
-			pvc, err := w.s.caches.claims.PersistentVolumeClaims("default").Get("data")
-			return err == nil && pvc.UID == c.UID
+			seen, known := w.s.caches.claim("default/data")
+			return known && seen.uid == string(c.UID)
 		})
 		w.mustFit(p, "n1", "n1")
 		w.wantFree("n1/pool=60Gi n2/pool=100Gi")

@@ -5,35 +5,85 @@ import (
 	"strconv"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/open-local/open-local/apis/storage/v1alpha1"
 	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/ledger"
-	"github.com/open-local/open-local/pkg/volume"
+	"github.com/open-local/open-local/pkg/metrics"
+	"github.com/open-local/open-local/pkg/slim"
 )
 
-// reportOf returns what the node's agent reported, and false when it has not looked
-// yet or has stopped.
-func reportOf(nls *v1alpha1.NodeLocalStorage) (ledger.Report, bool) {
+// A reportRecord is what is kept of a NodeLocalStorage.
+type reportRecord struct {
+	slim.Meta
+	looked    bool          // the agent has looked, and has not stopped
+	says      ledger.Report // what it saw
+	snapshots []reportedSnapshot
+	totals    []groupTotal // of the volume groups
+	// mounts and devices are those that the agent manages, for dashboards; whether they
+	// are bound is not in it.
+	mounts, devices []metrics.Whole
+}
+
+// A reportedSnapshot is a snapshot of ours in a report.
+type reportedSnapshot struct {
+	handle   string
+	readOnly bool // claims made of it show it itself
+}
+
+type groupTotal struct {
+	name  string
+	total int64 // bytes
+}
+
+// reportOf returns what is kept of a report.
+func reportOf(nls *v1alpha1.NodeLocalStorage) *reportRecord {
+	r := &reportRecord{Meta: slim.MetaOf(nls)}
 	info := &nls.Status.NodeStorageInfo
-	looked := info.Phase == v1alpha1.NodeStorageRunning || (info.Phase == "" && len(info.VolumeGroups) > 0)
-	if !looked {
-		return ledger.Report{}, false
-	}
+	r.looked = info.Phase == v1alpha1.NodeStorageRunning || (info.Phase == "" && len(info.VolumeGroups) > 0)
 	// Resource versions of one kind can be compared; one that is no number is never old.
-	version, _ := strconv.ParseUint(nls.ResourceVersion, 10, 64)
-	report := ledger.Report{Version: version, Groups: make([]ledger.Group, 0, len(info.VolumeGroups))}
+	r.says.Version, _ = strconv.ParseUint(nls.ResourceVersion, 10, 64)
+	r.says.Groups = make([]ledger.Group, 0, len(info.VolumeGroups))
 	for i := range info.VolumeGroups {
-		report.Groups = append(report.Groups, groupOf(&info.VolumeGroups[i], nls))
+		g := &info.VolumeGroups[i]
+		r.says.Groups = append(r.says.Groups, groupOf(g, nls))
+		r.totals = append(r.totals, groupTotal{slim.Once(g.Name), g.Total})
+		for j := range g.LogicalVolumes {
+			if lv := &g.LogicalVolumes[j]; lv.SnapshotID != "" {
+				r.snapshots = append(r.snapshots, reportedSnapshot{lv.SnapshotID, lv.RestoreReadOnly})
+			}
+		}
 	}
-	report.Groups = append(report.Groups, wholesOf(nls)...)
-	return report, true
+	r.says.Groups = append(r.says.Groups, wholesOf(nls)...)
+	r.mounts, r.devices = wholeMetrics(nls)
+	return r
+}
+
+// snapshot returns a snapshot in the report.
+func (r *reportRecord) snapshot(handle string) (reportedSnapshot, bool) {
+	for _, s := range r.snapshots {
+		if s.handle == handle {
+			return s, true
+		}
+	}
+	return reportedSnapshot{}, false
+}
+
+// snapshotsIn is the index of reports by the handles of the snapshots in them.
+func snapshotsIn(obj any) ([]string, error) {
+	r, ok := obj.(*reportRecord)
+	if !ok {
+		return nil, nil
+	}
+	var handles []string
+	for _, s := range r.snapshots {
+		handles = append(handles, s.handle)
+	}
+	return handles, nil
 }
 
 func groupOf(g *v1alpha1.VolumeGroup, nls *v1alpha1.NodeLocalStorage) ledger.Group {
 	group := ledger.Group{
-		Name:        g.Name,
+		Name:        slim.Once(g.Name),
 		Managed:     slices.Contains(nls.Status.FilteredStorageInfo.VolumeGroups, g.Name),
 		Allocatable: capacity.Bytes(g.Allocatable),
 		Available:   capacity.Bytes(g.Available),
@@ -69,7 +119,7 @@ func mediaOf(g *v1alpha1.VolumeGroup, devices []v1alpha1.DeviceInfo) capacity.Me
 		}
 		media = of
 	}
-	return capacity.Media(media)
+	return slim.Once(capacity.Media(media))
 }
 
 // mediaOfDevice looks for the device, or the disk that it is a partition of.
@@ -92,55 +142,4 @@ func mediaOfDevice(path string, devices []v1alpha1.DeviceInfo) string {
 // nothing, "1", or "p1".
 func partition(suffix string) bool {
 	return strings.Trim(strings.TrimPrefix(suffix, "p"), "0123456789") == ""
-}
-
-// shownSnapshot is the attribute of a volume that shows a snapshot.
-const shownSnapshot = "csi.aliyun.com/snapshot"
-
-// A placed volume is a PersistentVolume of ours as the ledger counts it.
-type placed struct {
-	name string // of the logical volume
-	node string
-	kind volume.Kind
-	path string // of a mount point or a device
-	spot capacity.Spot
-	// shows says that it shows a snapshot and takes no room of its own.
-	shows bool
-}
-
-// placedBy returns what a PersistentVolume of our driver says, and false when it is not
-// one or lies nowhere in particular.
-func placedBy(driver string, pv *corev1.PersistentVolume) (placed, bool) {
-	if pv.Spec.CSI == nil || pv.Spec.CSI.Driver != driver {
-		return placed{}, false
-	}
-	size := pv.Spec.Capacity[corev1.ResourceStorage]
-	attributes := pv.Spec.CSI.VolumeAttributes
-	p := placed{
-		name: volume.NameOf(pv.Spec.CSI.VolumeHandle),
-		node: nodeOf(pv),
-		kind: volume.Kind(attributes["volumeType"]),
-		spot: capacity.Spot{Group: attributes["vgName"], Size: capacity.Bytes(size.Value())},
-	}
-	p.shows = attributes[shownSnapshot] != ""
-	p.path = attributes[string(p.kind)] // "MountPoint" and "Device" are keys as well
-	if p.path != "" {
-		p.spot.Group = p.path
-	}
-	return p, p.node != ""
-}
-
-// nodeOf returns the one node that the volume's affinity allows, or "".
-func nodeOf(pv *corev1.PersistentVolume) string {
-	if pv.Spec.NodeAffinity == nil || pv.Spec.NodeAffinity.Required == nil {
-		return ""
-	}
-	for _, term := range pv.Spec.NodeAffinity.Required.NodeSelectorTerms {
-		for _, want := range term.MatchExpressions {
-			if want.Key == volume.TopologyKey && want.Operator == corev1.NodeSelectorOpIn && len(want.Values) == 1 {
-				return want.Values[0]
-			}
-		}
-	}
-	return ""
 }

@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"slices"
 
-	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/extender/reserve"
@@ -24,25 +22,25 @@ func (s *Scheduler) Reserve(ctx context.Context, r reserve.Request) (reserve.Ans
 	if !s.Ready() {
 		return reserve.Answer{}, fmt.Errorf("%w: %w", reserve.ErrNotReady, errNotReady)
 	}
-	pvc, err := s.claimOf(ctx, r)
+	claim, err := s.claimOf(ctx, r)
 	if err != nil {
 		return reserve.Answer{}, err
 	}
 	s.events.Lock()
 	defer s.events.Unlock()
 	s.ledger.Expire(s.clock.Now())
-	place, err := s.placeOf(pvc, r.Node)
+	place, err := s.placeOf(claim, r.Node)
 	if err != nil {
 		return reserve.Answer{}, err
 	}
-	s.ledger.Making(s.o.volumeOf(string(pvc.UID)), r.Node)
+	s.ledger.Making(s.o.volumeOf(claim.uid), r.Node)
 	if r.Group != "" && r.Group != place.Group {
 		return reserve.Answer{}, fmt.Errorf("%w: it lies in vg %s of node %s, not in vg %s", reserve.ErrElsewhere, place.Group, place.Node, r.Group)
 	}
 	answer := reserve.Answer{
 		Node:       place.Node,
 		VolumeType: string(kindOf(place.Kind)),
-		Claim:      pvc.Namespace + "/" + pvc.Name,
+		Claim:      claim.Key(),
 	}
 	switch place.Kind {
 	case capacity.Device:
@@ -56,24 +54,24 @@ func (s *Scheduler) Reserve(ctx context.Context, r reserve.Request) (reserve.Ans
 }
 
 // claimOf returns the claim of the request as soon as the caches show it.
-func (s *Scheduler) claimOf(ctx context.Context, r reserve.Request) (pvc *corev1.PersistentVolumeClaim, err error) {
+func (s *Scheduler) claimOf(ctx context.Context, r reserve.Request) (claim *claimRecord, err error) {
 	err = s.patient(ctx, func() error {
-		pvc, err = s.caches.claims.PersistentVolumeClaims(r.Namespace).Get(r.Claim)
-		if apierrors.IsNotFound(err) {
+		var known bool
+		if claim, known = s.caches.claim(r.Namespace + "/" + r.Claim); !known {
 			return fmt.Errorf("%w: %w", reserve.ErrUnknown, errLagging)
 		}
-		if err == nil && r.Volume != "" && r.Volume != volume.ForClaim(s.o.VolumePrefix, string(pvc.UID)) {
-			return fmt.Errorf("%w: the one that is known has volume %s: %w", reserve.ErrUnknown, volume.ForClaim(s.o.VolumePrefix, string(pvc.UID)), errLagging)
+		if has := volume.ForClaim(s.o.VolumePrefix, claim.uid); r.Volume != "" && r.Volume != has {
+			return fmt.Errorf("%w: the one that is known has volume %s: %w", reserve.ErrUnknown, has, errLagging)
 		}
-		return err
+		return nil
 	})
-	return pvc, err
+	return claim, err
 }
 
 // placeOf returns the place of the claim's volume on the node, made if need be.
 // s.events is held.
-func (s *Scheduler) placeOf(pvc *corev1.PersistentVolumeClaim, node string) (ledger.Place, error) {
-	name, selected := s.o.volumeOf(string(pvc.UID)), pvc.Annotations[annSelectedNode]
+func (s *Scheduler) placeOf(claim *claimRecord, node string) (ledger.Place, error) {
+	name, selected := s.o.volumeOf(claim.uid), claim.selected()
 	place, counted := s.ledger.Where(name)
 	switch {
 	case counted && place.Node == node:
@@ -87,7 +85,7 @@ func (s *Scheduler) placeOf(pvc *corev1.PersistentVolumeClaim, node string) (led
 	if place, counted = s.ledger.Where(name); counted && place.Node == node {
 		return place, nil
 	}
-	class, err := s.classOf(pvc)
+	class, err := s.classOf(claim)
 	switch {
 	case errors.Is(err, errLagging):
 		return place, fmt.Errorf("%w: %w", reserve.ErrNotReady, err)
@@ -96,7 +94,7 @@ func (s *Scheduler) placeOf(pvc *corev1.PersistentVolumeClaim, node string) (led
 	case class == nil:
 		return place, fmt.Errorf("%w: its storage class is not served by %s, or it is bound", reserve.ErrInvalid, s.o.Driver)
 	}
-	if err := s.promise(pvc, class, node); err != nil {
+	if err := s.promise(claim, class, node); err != nil {
 		return place, refusedReservation(err)
 	}
 	if selected == node {
@@ -119,17 +117,17 @@ func refusedReservation(err error) error {
 // promise places the claim on the node together with all that its pod wants there, and
 // promises the places. A claim that no pod wants, or whose pod wants what cannot be
 // read, is placed alone.
-func (s *Scheduler) promise(pvc *corev1.PersistentVolumeClaim, class *storagev1.StorageClass, node string) error {
-	alone, err := s.claimFrom(pvc, class)
+func (s *Scheduler) promise(claim *claimRecord, class *storagev1.StorageClass, node string) error {
+	alone, err := s.claimFrom(claim, class)
 	if err != nil {
 		return err
 	}
 	pod, claims := "", []volume.Claim{alone}
-	for _, user := range s.podsOf(pvc.Namespace, pvc.Name) {
+	for _, user := range s.podsOf(claim.Key()) {
 		asks, err := s.asks(user)
 		mine := func(c volume.Claim) bool { return c.Volume == alone.Volume }
-		if err == nil && slices.ContainsFunc(asks, mine) && (user.Spec.NodeName == "" || user.Spec.NodeName == node) {
-			pod, claims = string(user.UID), asks
+		if err == nil && slices.ContainsFunc(asks, mine) && (user.node == "" || user.node == node) {
+			pod, claims = user.uid, asks
 			break
 		}
 	}

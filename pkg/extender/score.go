@@ -27,19 +27,20 @@ func (s *Scheduler) prioritize(ctx context.Context, args *extenderv1.ExtenderArg
 		return nil, errors.New("the request has no pod")
 	}
 	var claims []volume.Claim
-	if s.concerns(args.Pod) {
+	pod := podOf(s.o.Driver, args.Pod)
+	if pod.concerns() {
 		var err error
-		if claims, err = s.asksKnown(ctx, args.Pod); err != nil {
+		if claims, err = s.asksKnown(ctx, pod); err != nil {
 			return nil, err
 		}
 	}
-	names, pod := namesOf(args), string(args.Pod.UID)
+	names := namesOf(args)
 	averse := s.o.AntiAffinity.beside(claims)
 	if len(claims) == 0 && len(averse) == 0 {
 		return &extenderv1.HostPriorityList{}, nil
 	}
-	s.ledger.Narrow(pod, names)
-	s.ledger.See(pod, names, &w.views)
+	s.ledger.Narrow(pod.uid, names)
+	s.ledger.See(pod.uid, names, &w.views)
 	plan := s.plan(claims)
 	w.scores = w.scores[:0]
 	for i, name := range names {

@@ -393,29 +393,3 @@ the name of the caller that may reserve is empty`
 		t.Errorf("got %s", got)
 	}
 }
-
-func TestStrippingKeepsWhatIsRead(t *testing.T) {
-	p := withInline(pod("p", "a"), "s", "vgName", "pool")
-	p.Spec.Volumes = append(p.Spec.Volumes, corev1.Volume{Name: "other", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}})
-	p.Spec.Containers = []corev1.Container{{Name: "c"}}
-	p.Annotations = map[string]string{"large": "thing"}
-	want := withInline(pod("p", "a"), "s", "vgName", "pool")
-	if diff := cmp.Diff(want, stripPod("local.csi.aliyun.com")(p)); diff != "" {
-		t.Errorf("pod (-want +got):\n%s", diff)
-	}
-	c := selected(claim("a", gib, "lvm"), "n1")
-	wantClaim := c.DeepCopy()
-	c.Annotations["large"] = "thing"
-	if diff := cmp.Diff(wantClaim, stripClaim(c)); diff != "" {
-		t.Errorf("claim (-want +got):\n%s", diff)
-	}
-	foreignVolume := pv("a", "n1", "pool", gib)
-	foreignVolume.Spec.CSI.Driver = "elsewhere.example"
-	if got := stripVolume("local.csi.aliyun.com")(foreignVolume); got.Spec.CSI != nil || got.Spec.NodeAffinity != nil {
-		t.Errorf("another driver's volume keeps %v", got.Spec)
-	}
-	tombstone := "anything else"
-	if got, err := stripped(stripNode)(tombstone); got != tombstone || err != nil {
-		t.Errorf("got %v and %v", got, err)
-	}
-}

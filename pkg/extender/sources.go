@@ -4,10 +4,6 @@ import (
 	"errors"
 	"fmt"
 
-	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-
-	"github.com/open-local/open-local/apis/storage/v1alpha1"
 	"github.com/open-local/open-local/pkg/ledger"
 	"github.com/open-local/open-local/pkg/volume"
 )
@@ -22,49 +18,44 @@ type source struct {
 
 // sourceOf returns what the claim is made of. While that cannot be told it is
 // errLagging: kube-scheduler tries again soon.
-func (s *Scheduler) sourceOf(pvc *corev1.PersistentVolumeClaim) (source, error) {
-	ref := pvc.Spec.DataSourceRef
+func (s *Scheduler) sourceOf(claim *claimRecord) (source, error) {
+	ref, namespace := claim.more().source, claim.Namespace()
 	switch {
 	case ref == nil:
 		return source{}, nil
-	case ref.Namespace != nil && *ref.Namespace != pvc.Namespace:
-		return source{}, fmt.Errorf("%w claim %s/%s: it is made of what is in namespace %s", volume.ErrInvalid, pvc.Namespace, pvc.Name, *ref.Namespace)
+	case ref.Namespace != nil && *ref.Namespace != namespace:
+		return source{}, fmt.Errorf("%w claim %s: it is made of what is in namespace %s", volume.ErrInvalid, claim.Key(), *ref.Namespace)
 	}
 	from := source{what: ref.Kind + " " + ref.Name}
 	var err error
 	switch {
 	case ref.Kind == "PersistentVolumeClaim" && (ref.APIGroup == nil || *ref.APIGroup == ""):
-		from.node, err = s.nodeOfClaim(pvc.Namespace, ref.Name)
+		from.node, err = s.nodeOfClaim(namespace + "/" + ref.Name)
 	case ref.Kind == "VolumeSnapshot" && ref.APIGroup != nil && *ref.APIGroup == snapshotGroup:
-		from.node, from.shown, err = s.nodeOfSnapshot(pvc.Namespace, ref.Name)
+		from.node, from.shown, err = s.nodeOfSnapshot(namespace, ref.Name)
 	default:
 		return source{}, nil // somebody else fills the volume
 	}
 	if err != nil {
-		return source{}, fmt.Errorf("claim %s/%s is made of %s: %w", pvc.Namespace, pvc.Name, from.what, err)
+		return source{}, fmt.Errorf("claim %s is made of %s: %w", claim.Key(), from.what, err)
 	}
 	return from, nil
 }
 
 // nodeOfClaim returns where the volume of a claim lies.
-func (s *Scheduler) nodeOfClaim(namespace, name string) (string, error) {
-	pvc, err := s.caches.claims.PersistentVolumeClaims(namespace).Get(name)
+func (s *Scheduler) nodeOfClaim(key string) (string, error) {
+	claim, known := s.caches.claim(key)
 	switch {
-	case apierrors.IsNotFound(err):
+	case !known:
 		return "", fmt.Errorf("no such claim: %w", errLagging)
-	case err != nil:
-		return "", err
-	case pvc.Spec.VolumeName == "":
+	case claim.volume == "":
 		return "", fmt.Errorf("that has no volume yet: %w", errLagging)
 	}
-	pv, err := s.caches.volumes.Get(pvc.Spec.VolumeName)
-	switch {
-	case apierrors.IsNotFound(err):
-		return "", fmt.Errorf("its PersistentVolume %s: %w", pvc.Spec.VolumeName, errLagging)
-	case err != nil:
-		return "", err
+	pv, known := s.caches.volume(claim.volume)
+	if !known {
+		return "", fmt.Errorf("its PersistentVolume %s: %w", claim.volume, errLagging)
 	}
-	placed, ours := placedBy(s.o.Driver, pv)
+	placed, ours := pv.placed()
 	if !ours {
 		return "", fmt.Errorf("%w source: its volume is none of %s", volume.ErrInvalid, s.o.Driver)
 	}
@@ -78,41 +69,12 @@ func (s *Scheduler) nodeOfSnapshot(namespace, name string) (string, bool, error)
 	if err != nil {
 		return "", false, err
 	}
-	for _, nls := range indexed[*v1alpha1.NodeLocalStorage](s.caches.storageIndex, bySnapshot, handle) {
-		if lv := snapshotIn(nls, handle); lv != nil {
-			return nls.Name, lv.RestoreReadOnly, nil
+	for _, report := range indexed[*reportRecord](s.caches.storages, bySnapshot, handle) {
+		if snapshot, is := report.snapshot(handle); is {
+			return report.Key(), snapshot.readOnly, nil
 		}
 	}
 	return "", false, fmt.Errorf("no node reports snapshot %s: %w", handle, errLagging)
-}
-
-func snapshotIn(nls *v1alpha1.NodeLocalStorage, handle string) *v1alpha1.LogicalVolume {
-	for i := range nls.Status.NodeStorageInfo.VolumeGroups {
-		group := &nls.Status.NodeStorageInfo.VolumeGroups[i]
-		for j := range group.LogicalVolumes {
-			if group.LogicalVolumes[j].SnapshotID == handle {
-				return &group.LogicalVolumes[j]
-			}
-		}
-	}
-	return nil
-}
-
-// snapshotsIn is the index of reports by the handles of the snapshots in them.
-func snapshotsIn(obj any) ([]string, error) {
-	nls, ok := obj.(*v1alpha1.NodeLocalStorage)
-	if !ok {
-		return nil, nil
-	}
-	var handles []string
-	for i := range nls.Status.NodeStorageInfo.VolumeGroups {
-		for _, lv := range nls.Status.NodeStorageInfo.VolumeGroups[i].LogicalVolumes {
-			if lv.SnapshotID != "" {
-				handles = append(handles, lv.SnapshotID)
-			}
-		}
-	}
-	return handles, nil
 }
 
 // beside makes claim one that lies where its source does.

@@ -11,8 +11,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/klog/v2"
 
@@ -51,23 +49,11 @@ func newTeller(s *Scheduler) *teller {
 }
 
 // seen notes a pod that the scheduler has just given up on for now. It does not block.
-func (t *teller) seen(before, now *corev1.Pod) {
-	said := unschedulable(now)
-	if said == "" || (before != nil && unschedulable(before) == said) {
+func (t *teller) seen(before, now *podRecord) {
+	if now.said == "" || (before != nil && before.said == now.said) {
 		return
 	}
-	t.queue.Add(now.Namespace + "/" + now.Name)
-}
-
-// unschedulable returns what the scheduler said of a pod it found no node for.
-func unschedulable(pod *corev1.Pod) string {
-	for i := range pod.Status.Conditions {
-		c := &pod.Status.Conditions[i]
-		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && c.Reason == corev1.PodReasonUnschedulable {
-			return cmp.Or(c.Message, c.Reason)
-		}
-	}
-	return ""
+	t.queue.Add(now.Key())
 }
 
 // run tells until the context ends.
@@ -102,28 +88,17 @@ func (t *teller) tell(key string) error {
 	if !t.s.Ready() {
 		return nil // another one tells; who takes over looks at all pods
 	}
-	namespace, name, err := cache.SplitMetaNamespaceKey(key)
-	if err != nil {
-		return err
-	}
-	pod, err := t.s.caches.pods.Pods(namespace).Get(name)
-	if apierrors.IsNotFound(err) {
+	pod, known := t.s.caches.pod(key)
+	if !known || pod.said == "" {
 		return nil // it waits no longer
 	}
-	if err != nil {
-		return err
-	}
-	said := unschedulable(pod)
-	if said == "" {
-		return nil
-	}
 	count, room, err := t.s.whyNot(pod)
-	if err != nil || (room && !strings.Contains(said, notEnough)) {
+	if err != nil || (room && !strings.Contains(pod.said, notEnough)) {
 		return err // the pod waits for something else
 	}
 	for reason := range count {
-		if !strings.Contains(said, reason) {
-			t.s.o.Events.Event(pod, corev1.EventTypeWarning, reasonNoRoom, "no room for the pod's volumes: "+summary(count))
+		if !strings.Contains(pod.said, reason) {
+			t.s.o.Events.Event(pod.reference(), corev1.EventTypeWarning, reasonNoRoom, "no room for the pod's volumes: "+summary(count))
 			return nil
 		}
 	}
@@ -133,7 +108,7 @@ func (t *teller) tell(key string) error {
 // whyNot returns why nodes have no room for the volumes of the pod, and how many have
 // each reason. It reports as well whether some node has room, be it one that the pod
 // may not use for another reason.
-func (s *Scheduler) whyNot(pod *corev1.Pod) (count map[string]int, room bool, err error) {
+func (s *Scheduler) whyNot(pod *podRecord) (count map[string]int, room bool, err error) {
 	claims, err := s.asks(pod)
 	names := s.ledger.Reported()
 	switch {

@@ -9,6 +9,7 @@ import (
 	"k8s.io/client-go/tools/record"
 
 	"github.com/open-local/open-local/pkg/capacity"
+	"github.com/open-local/open-local/pkg/volume"
 )
 
 func TestSummary(t *testing.T) {
@@ -103,23 +104,24 @@ func TestAPodIsToldOnceAllOfItIsSeen(t *testing.T) {
 }
 
 func TestAPodIsNotedOnceForWhatTheSchedulerSays(t *testing.T) {
-	waits := func(said string) *corev1.Pod {
+	calm := podOf(volume.DefaultDriver, pod("p", "a"))
+	waits := func(said string) *podRecord {
 		p := pod("p", "a")
 		p.Status.Conditions = []corev1.PodCondition{{
 			Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable, Message: said,
 		}}
-		return p
+		return podOf(volume.DefaultDriver, p)
 	}
 	for name, c := range map[string]struct {
-		before, now *corev1.Pod
+		before, now *podRecord
 		want        int
 	}{
-		"a pod that begins to wait":            {pod("p", "a"), waits("full"), 1},
+		"a pod that begins to wait":            {calm, waits("full"), 1},
 		"a pod that waited when we started":    {nil, waits("full"), 1},
 		"a pod that waits for another reason":  {waits("full"), waits("fuller"), 1},
 		"a pod that waits as before":           {waits("full"), waits("full"), 0},
-		"a pod that does not wait any more":    {waits("full"), pod("p", "a"), 0},
-		"a pod nobody has tried to place yet ": {nil, pod("p", "a"), 0},
+		"a pod that does not wait any more":    {waits("full"), calm, 0},
+		"a pod nobody has tried to place yet ": {nil, calm, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			teller := newTeller(nil)
@@ -140,7 +142,7 @@ func (w *world) giveUp(name, said string) {
 		}}
 	})
 	w.until("the scheduler's words are seen", func() bool {
-		cached, err := w.s.caches.pods.Pods("default").Get(name)
-		return err == nil && unschedulable(cached) == said
+		cached, known := w.s.caches.pod("default/" + name)
+		return known && cached.said == said
 	})
 }

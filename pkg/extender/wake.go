@@ -5,8 +5,6 @@ import (
 	"sync"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
 )
 
@@ -41,15 +39,15 @@ func newWaker(s *Scheduler, wake func(context.Context) error) *waker {
 }
 
 // seen notes whether a pod waits. It does not block.
-func (w *waker) seen(pod *corev1.Pod) {
+func (w *waker) seen(pod *podRecord) {
 	if w == nil {
 		return
 	}
-	key := pod.Namespace + "/" + pod.Name
+	key := pod.Key()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	_, known := w.waiting[key]
-	waits := pod.Spec.NodeName == "" && unschedulable(pod) != "" && w.s.concerns(pod)
+	waits := pod.node == "" && pod.said != "" && pod.concerns()
 	switch {
 	case waits && !known:
 		w.waiting[key] = struct{}{}
@@ -60,13 +58,13 @@ func (w *waker) seen(pod *corev1.Pod) {
 }
 
 // gone forgets a pod.
-func (w *waker) gone(pod *corev1.Pod) {
+func (w *waker) gone(pod *podRecord) {
 	if w == nil {
 		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	delete(w.waiting, pod.Namespace+"/"+pod.Name)
+	delete(w.waiting, pod.Key())
 }
 
 // freed notes that there may be more room on a node, now or when what lingers there ends.
@@ -162,12 +160,8 @@ func (w *waker) room(pods, nodes []string) (node, pod string) {
 	w.s.ledger.Expire(w.s.clock.Now())
 	w.s.ledger.SeeWithoutHolds(nodes, &space.views)
 	for _, key := range pods {
-		namespace, name, err := cache.SplitMetaNamespaceKey(key)
-		if err != nil {
-			continue
-		}
-		pod, err := w.s.caches.pods.Pods(namespace).Get(name)
-		if err != nil {
+		pod, known := w.s.caches.pod(key)
+		if !known {
 			continue // it is gone
 		}
 		claims, err := w.s.asks(pod)

@@ -7,11 +7,9 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
 
-	"github.com/open-local/open-local/apis/storage/v1alpha1"
 	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/volume"
 )
@@ -20,22 +18,23 @@ import (
 // arithmetic on what the caches have.
 func (s *Scheduler) listen(ctx context.Context) error {
 	log := klog.FromContext(ctx)
-	for name, handler := range map[string]cache.ResourceEventHandler{
-		"storages": handle(s, func(_, now *v1alpha1.NodeLocalStorage) { s.syncNode(log, now.Name) },
-			func(nls *v1alpha1.NodeLocalStorage) { s.syncNode(log, nls.Name) }),
+	handlers := map[string]cache.ResourceEventHandler{
+		"storages": handle(s, func(_, now *reportRecord) { s.syncNode(log, now.Key()) },
+			func(report *reportRecord) { s.syncNode(log, report.Key()) }),
 		"nodes": handle(s, func(before, now *corev1.Node) {
 			if before == nil {
 				s.syncNode(log, now.Name)
 			}
 		}, func(node *corev1.Node) { s.syncNode(log, node.Name) }),
-		"volumes": handle(s, func(_, now *corev1.PersistentVolume) { s.volumeSeen(now) }, s.volumeGone),
-		"claims": handle(s, func(before, now *corev1.PersistentVolumeClaim) { s.claimSeen(log, before, now) },
+		"volumes": handle(s, func(_, now *volumeRecord) { s.volumeSeen(now) }, s.volumeGone),
+		"claims": handle(s, func(before, now *claimRecord) { s.claimSeen(log, before, now) },
 			s.claimGone),
 		"pods":    handle(s, s.podSeen, s.podGone),
 		"classes": handle(s, func(_, _ any) {}, func(any) {}),
-	} {
-		if _, err := s.caches.informers[name].AddEventHandler(handler); err != nil {
-			return fmt.Errorf("listening to %s: %w", name, err)
+	}
+	for _, informer := range s.caches.informers {
+		if _, err := informer.AddEventHandler(handlers[informer.name]); err != nil {
+			return fmt.Errorf("listening to %s: %w", informer.name, err)
 		}
 	}
 	return nil
@@ -83,26 +82,23 @@ func handle[T any](s *Scheduler, seen func(before, now T), gone func(T)) cache.R
 func (s *Scheduler) rebuild(log klog.Logger) {
 	s.events.Lock()
 	defer s.events.Unlock()
-	volumes, _ := s.caches.volumes.List(labels.Everything()) // a cache lists without error
-	for _, pv := range volumes {
+	for _, pv := range listed[*volumeRecord](s.caches.volumes) {
 		s.volumeSeen(pv)
 	}
-	pods, _ := s.caches.pods.List(labels.Everything())
+	pods := listed[*podRecord](s.caches.pods)
 	for _, pod := range pods {
 		s.podSeen(nil, pod)
 	}
-	storages, _ := s.caches.storages.List(labels.Everything())
-	for _, nls := range storages {
-		s.report(nls.Name)
+	for _, report := range listed[*reportRecord](s.caches.storages) {
+		s.report(report.Key())
 	}
-	claims, _ := s.caches.claims.List(labels.Everything())
-	claims = slices.Clone(claims)
+	claims := listed[*claimRecord](s.caches.claims)
 	slices.SortFunc(claims, older)
-	for _, pvc := range claims {
-		s.growing(pvc)
+	for _, claim := range claims {
+		s.growing(claim)
 	}
-	for _, pvc := range claims {
-		s.claimSeen(log, nil, pvc)
+	for _, claim := range claims {
+		s.claimSeen(log, nil, claim)
 	}
 	s.ready.Store(true)
 	s.news.ring()
@@ -118,25 +114,13 @@ func (s *Scheduler) rebuild(log klog.Logger) {
 	log.Info("Ready to answer", "nodes", stats.Nodes, "promises", stats.Promises)
 }
 
-func older(a, b *corev1.PersistentVolumeClaim) int {
-	return cmp.Or(
-		a.CreationTimestamp.Compare(b.CreationTimestamp.Time),
-		cmp.Compare(a.Namespace, b.Namespace),
-		cmp.Compare(a.Name, b.Name),
-	)
-}
-
 // report brings the ledger's report of the node up to date. Node and NodeLocalStorage
 // must both be there. It returns true when the node had no report before.
 func (s *Scheduler) report(name string) bool {
-	nls, err := s.caches.storages.Get(name)
-	if err == nil {
-		_, err = s.caches.nodes.Get(name)
-	}
-	if err == nil {
-		if report, looked := reportOf(nls); looked {
-			return s.ledger.Report(name, report)
-		}
+	report, reported := s.caches.report(name)
+	_, is := got[*corev1.Node](s.caches.nodes, name)
+	if reported && is && report.looked {
+		return s.ledger.Report(name, report.says)
 	}
 	s.ledger.Leave(name)
 	return false
@@ -149,15 +133,15 @@ func (s *Scheduler) syncNode(log klog.Logger, name string) {
 	if !s.report(name) {
 		return
 	}
-	claims := indexed[*corev1.PersistentVolumeClaim](s.caches.claimIndex, bySelectedNode, name)
+	claims := indexed[*claimRecord](s.caches.claims, bySelectedNode, name)
 	slices.SortFunc(claims, older)
-	for _, pvc := range claims {
-		s.claimSeen(log, nil, pvc)
+	for _, claim := range claims {
+		s.claimSeen(log, nil, claim)
 	}
 }
 
-func (s *Scheduler) volumeSeen(pv *corev1.PersistentVolume) {
-	p, ours := placedBy(s.o.Driver, pv)
+func (s *Scheduler) volumeSeen(pv *volumeRecord) {
+	p, ours := pv.placed()
 	switch {
 	case ours && p.shows:
 		s.ledger.Forget(p.name) // what was promised before anybody knew
@@ -168,8 +152,8 @@ func (s *Scheduler) volumeSeen(pv *corev1.PersistentVolume) {
 	}
 }
 
-func (s *Scheduler) volumeGone(pv *corev1.PersistentVolume) {
-	if p, ours := placedBy(s.o.Driver, pv); ours {
+func (s *Scheduler) volumeGone(pv *volumeRecord) {
+	if p, ours := pv.placed(); ours {
 		s.ledger.Gone(p.name, p.node, s.soon())
 		s.ledger.Grow(p.name, 0)
 		s.waker.freed(p.node)
@@ -178,37 +162,36 @@ func (s *Scheduler) volumeGone(pv *corev1.PersistentVolume) {
 
 // claimSeen makes promises of what is held, or else new ones, when a claim shows its
 // node, and forgets them when it shows another or none.
-func (s *Scheduler) claimSeen(log klog.Logger, before, now *corev1.PersistentVolumeClaim) {
-	name := s.o.volumeOf(string(now.UID))
-	selected := now.Annotations[annSelectedNode]
-	if now.Spec.VolumeName != "" {
+func (s *Scheduler) claimSeen(log klog.Logger, before, now *claimRecord) {
+	name, selected := s.o.volumeOf(now.uid), now.selected()
+	if now.volume != "" {
 		s.ledger.Made(name)
 	}
 	switch {
-	case now.Spec.VolumeName == volume.ForClaim(s.o.VolumePrefix, string(now.UID)):
+	case now.volume == volume.ForClaim(s.o.VolumePrefix, now.uid):
 		// Its PersistentVolume was or will be seen, and ends the promise.
 		s.growthSeen(now)
-	case now.Spec.VolumeName != "":
+	case now.volume != "":
 		s.ledger.Forget(name) // it found a volume that was there
 		s.growthSeen(now)
 	case s.ledger.OldNews(name, selected, s.soon()):
 	case selected != "":
 		if err := s.landed(now, selected); err != nil {
-			log.V(2).Info("A claim has a node where it has no place", "claim", klog.KObj(now), "node", selected, "reason", err.Error())
+			log.V(2).Info("A claim has a node where it has no place", "claim", now.Key(), "node", selected, "reason", err.Error())
 		}
-	case before != nil && before.Annotations[annSelectedNode] != "":
+	case before != nil && before.selected() != "":
 		s.ledger.Forget(name) // nobody makes the volume: csi-provisioner gave up for good
 	}
 }
 
 // landed promises the claim's volume on the node selected for it, and with it all that
 // its pod wants there.
-func (s *Scheduler) landed(pvc *corev1.PersistentVolumeClaim, node string) error {
-	class, err := s.classOf(pvc)
+func (s *Scheduler) landed(claim *claimRecord, node string) error {
+	class, err := s.classOf(claim)
 	if class == nil || err != nil {
 		return err
 	}
-	name := s.o.volumeOf(string(pvc.UID))
+	name := s.o.volumeOf(claim.uid)
 	if s.ledger.Confirm(name, node) {
 		return nil
 	}
@@ -217,7 +200,7 @@ func (s *Scheduler) landed(pvc *corev1.PersistentVolumeClaim, node string) error
 	}
 	s.ledger.Choose(name, node, s.late())
 	if !s.ledger.Confirm(name, node) {
-		if err := s.promise(pvc, class, node); err != nil {
+		if err := s.promise(claim, class, node); err != nil {
 			s.ledger.Forget(name) // and with it a promise elsewhere
 			return err
 		}
@@ -226,75 +209,71 @@ func (s *Scheduler) landed(pvc *corev1.PersistentVolumeClaim, node string) error
 	return nil
 }
 
-func (s *Scheduler) claimGone(pvc *corev1.PersistentVolumeClaim) {
-	name := s.o.volumeOf(string(pvc.UID))
+func (s *Scheduler) claimGone(claim *claimRecord) {
+	name := s.o.volumeOf(claim.uid)
 	s.ledger.Made(name)
 	s.ledger.Linger(name, s.soon())
-	s.unwished(pvc)
-	s.waker.freed(pvc.Annotations[annSelectedNode])
+	s.unwished(claim)
+	s.waker.freed(claim.selected())
 }
 
 // podSeen ends what the pod holds when it has landed or ended, and counts its inline
 // volumes on its node.
-func (s *Scheduler) podSeen(before, now *corev1.Pod) {
+func (s *Scheduler) podSeen(before, now *podRecord) {
 	if s.teller != nil {
 		s.teller.seen(before, now)
 	}
 	s.waker.seen(now)
 	switch {
-	case ended(now):
-		if before == nil || !ended(before) {
+	case now.ended:
+		if before == nil || !before.ended {
 			s.podGone(now)
 		}
-	case now.Spec.NodeName != "" && (before == nil || before.Spec.NodeName == ""):
-		s.ledger.ChooseForPod(string(now.UID), now.Spec.NodeName, s.late())
-		for _, claim := range s.inlineClaims(now) {
-			s.ledger.Exists(claim.Volume, now.Spec.NodeName, capacity.Spot{Group: claim.Group, Size: claim.Size, Layout: claim.Layout})
+	case now.node != "" && (before == nil || before.node == ""):
+		s.ledger.ChooseForPod(now.uid, now.node, s.late())
+		for _, claim := range now.inlineClaims() {
+			s.ledger.Exists(claim.Volume, now.node, capacity.Spot{Group: claim.Group, Size: claim.Size, Layout: claim.Layout})
 		}
 	}
 }
 
 // podGone ends what the pod holds and has: its inline volumes, and what was promised
 // for claims of it that never showed a node.
-func (s *Scheduler) podGone(pod *corev1.Pod) {
+func (s *Scheduler) podGone(pod *podRecord) {
 	s.waker.gone(pod)
-	s.waker.freed(pod.Spec.NodeName)
-	s.ledger.Release(string(pod.UID))
-	for _, claim := range s.inlineClaims(pod) {
+	s.waker.freed(pod.node)
+	s.ledger.Release(pod.uid)
+	for _, claim := range pod.inlineClaims() {
 		s.ledger.Linger(claim.Volume, s.soon())
-		s.ledger.Gone(claim.Volume, pod.Spec.NodeName, s.soon())
+		s.ledger.Gone(claim.Volume, pod.node, s.soon())
 	}
-	for i := range pod.Spec.Volumes {
-		name := claimOf(pod, &pod.Spec.Volumes[i])
-		if name == "" || len(s.podsOf(pod.Namespace, name)) > 0 {
+	for i := range pod.volumes {
+		key := pod.volumes[i].claim
+		if key == "" || len(s.podsOf(key)) > 0 {
 			continue
 		}
-		pvc, err := s.caches.claims.PersistentVolumeClaims(pod.Namespace).Get(name)
-		if err == nil && pvc.Spec.VolumeName == "" && pvc.Annotations[annSelectedNode] == "" {
-			s.ledger.Linger(s.o.volumeOf(string(pvc.UID)), s.soon())
+		if claim, known := s.caches.claim(key); known && claim.volume == "" && claim.selected() == "" {
+			s.ledger.Linger(s.o.volumeOf(claim.uid), s.soon())
 		}
 	}
 }
 
 // podsOf returns the pods, ordered by name, that use the claim and have not ended.
-func (s *Scheduler) podsOf(namespace, claim string) []*corev1.Pod {
-	pods := indexed[*corev1.Pod](s.caches.podIndex, byClaim, namespace+"/"+claim)
-	pods = slices.DeleteFunc(pods, ended)
-	slices.SortFunc(pods, func(a, b *corev1.Pod) int { return cmp.Compare(a.Name, b.Name) })
+func (s *Scheduler) podsOf(claim string) []*podRecord {
+	pods := slices.DeleteFunc(s.caches.podsWith(claim), func(pod *podRecord) bool { return pod.ended })
+	slices.SortFunc(pods, func(a, b *podRecord) int { return cmp.Compare(a.Key(), b.Key()) })
 	return pods
 }
 
 // inlineClaims returns what the pod's inline volumes of ours want. One that asks for
 // nonsense is left out: its node will refuse it.
-func (s *Scheduler) inlineClaims(pod *corev1.Pod) []volume.Claim {
+func (p *podRecord) inlineClaims() []volume.Claim {
 	var claims []volume.Claim
-	for i := range pod.Spec.Volumes {
-		v := &pod.Spec.Volumes[i]
-		if v.CSI == nil || v.CSI.Driver != s.o.Driver {
-			continue
-		}
-		if claim, err := inlineClaim(pod, v); err == nil {
-			claims = append(claims, claim)
+	for i := range p.volumes {
+		if v := p.volumes[i].inline; v != nil {
+			if claim, err := inlineClaim(p, v); err == nil {
+				claims = append(claims, claim)
+			}
 		}
 	}
 	return claims

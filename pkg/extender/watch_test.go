@@ -290,7 +290,7 @@ func TestReserve(t *testing.T) {
 		"a claim of no pod is placed alone": {
 			before: func(w *world) {
 				w.deletePod("p")
-				w.until("it is gone", func() bool { return len(w.s.podsOf("default", "a")) == 0 })
+				w.until("it is gone", func() bool { return len(w.s.podsOf("default/a")) == 0 })
 			},
 			request: ask("a", "n1"), group: "pool",
 			free: "n1/pool=70Gi n2/pool=100Gi",

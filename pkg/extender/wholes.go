@@ -7,6 +7,7 @@ import (
 	"github.com/open-local/open-local/apis/storage/v1alpha1"
 	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/ledger"
+	"github.com/open-local/open-local/pkg/slim"
 	"github.com/open-local/open-local/pkg/volume"
 )
 
@@ -20,7 +21,7 @@ func wholesOf(nls *v1alpha1.NodeLocalStorage) []ledger.Group {
 		d := &info.DeviceInfos[i]
 		g := whole(capacity.Device, d.Name, d.Total, d.VolumeID)
 		g.Managed = slices.Contains(managed.Devices, d.Name) && !overlapped(d, info)
-		g.Media = capacity.Media(d.MediaType)
+		g.Media = slim.Once(capacity.Media(d.MediaType))
 		g.Trouble = troubleOf(d.VolumeID, d.Reason, d.ReadOnly, d.Condition)
 		wholes = append(wholes, g)
 	}
@@ -28,7 +29,7 @@ func wholesOf(nls *v1alpha1.NodeLocalStorage) []ledger.Group {
 		m := &info.MountPoints[i]
 		g := whole(capacity.MountPoint, m.Name, m.Total, m.VolumeID)
 		g.Managed = slices.Contains(managed.MountPoints, m.Name)
-		g.Media = capacity.Media(mediaOfDevice(m.Device, info.DeviceInfos))
+		g.Media = slim.Once(capacity.Media(mediaOfDevice(m.Device, info.DeviceInfos)))
 		g.Trouble = troubleOf(m.VolumeID, m.Reason, m.ReadOnly, m.Condition)
 		wholes = append(wholes, g)
 	}
@@ -36,7 +37,7 @@ func wholesOf(nls *v1alpha1.NodeLocalStorage) []ledger.Group {
 }
 
 func whole(kind capacity.Kind, name string, total int64, owner string) ledger.Group {
-	g := ledger.Group{Name: name, Kind: kind, Allocatable: capacity.Bytes(total), Available: capacity.Bytes(total)}
+	g := ledger.Group{Name: slim.Once(name), Kind: kind, Allocatable: capacity.Bytes(total), Available: capacity.Bytes(total)}
 	if owner != "" {
 		g.Volumes = []ledger.Volume{{Name: volume.NameOf(owner), Size: g.Allocatable, Ours: true}}
 	}

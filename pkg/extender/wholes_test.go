@@ -77,8 +77,7 @@ func TestWhatOfANodeIsGivenWhole(t *testing.T) {
 			storage := nls("n1")
 			storage.Status.NodeStorageInfo.DeviceInfos, storage.Status.NodeStorageInfo.MountPoints = test.devices, test.mounts
 			storage.Status.FilteredStorageInfo.Devices, storage.Status.FilteredStorageInfo.MountPoints = test.managed, test.managed
-			report, _ := reportOf(storage)
-			if diff := cmp.Diff(test.want, report.Groups); diff != "" {
+			if diff := cmp.Diff(test.want, reportOf(storage).says.Groups); diff != "" {
 				t.Errorf("groups (-want +got):\n%s", diff)
 			}
 		})

@@ -87,6 +87,7 @@ docs/scale.md says what the figures mean.`,
 		},
 	}
 	cmd.Flags().AddFlagSet(flagSet(&o))
+	cmd.AddCommand(memoryCommand())
 	return cmd
 }
 

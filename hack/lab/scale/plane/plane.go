@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"k8s.io/client-go/rest"
@@ -173,12 +174,12 @@ func (p *Plane) StartWork(ctx context.Context) error {
 		return err
 	}
 	if p.o.Extender {
-		if err := p.start(ctx, Extender, p.url("http", portExtender)+"/readyz"); err != nil {
+		if err := p.StartOurs(ctx, Extender); err != nil {
 			return err
 		}
 	}
 	if p.o.Volumes {
-		if err := p.start(ctx, Controller, p.url("http", portCSI)+"/readyz"); err != nil {
+		if err := p.StartOurs(ctx, Controller); err != nil {
 			return err
 		}
 		if err := p.start(ctx, Provision, p.MetricsURL(Provision)); err != nil {
@@ -186,6 +187,27 @@ func (p *Plane) StartWork(ctx context.Context) error {
 		}
 	}
 	return p.start(ctx, Scheduler, p.url("https", portScheduler)+"/healthz")
+}
+
+// StartOurs starts the Extender or the Controller, and waits for it.
+func (p *Plane) StartOurs(ctx context.Context, name string) error {
+	return p.start(ctx, name, strings.TrimSuffix(p.MetricsURL(name), "metrics")+"readyz")
+}
+
+// ServeAPI has the handler answer in place of the API server until ctx ends.
+func (p *Plane) ServeAPI(ctx context.Context, handler http.Handler) error {
+	listener, err := net.Listen("tcp", p.address(portAPI))
+	if err != nil {
+		return fmt.Errorf("listening in place of the API server: %w", err)
+	}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute, BaseContext: func(net.Listener) context.Context { return ctx }}
+	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
+	defer stop()
+	err = server.ServeTLS(listener, p.file("tls", "api", "tls.crt"), p.file("tls", "api", "tls.key"))
+	if ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("answering in place of the API server: %w", err)
 }
 
 // start starts one program and waits until it answers at ready.

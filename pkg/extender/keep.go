@@ -1,0 +1,83 @@
+package extender
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/open-local/open-local/apis/storage/v1alpha1"
+	"github.com/open-local/open-local/pkg/slim"
+)
+
+// The caches hold every pod, claim and volume of the cluster, so they keep of each only
+// what is read here: a record. One string, such as a volume's name, is in several of them;
+// where the others are known already it is kept once.
+
+// keep is the transform of all caches: it returns what is kept of an object. What is kept
+// already, and tombstones, it returns as they are.
+func (c *caches) keep(obj any) (any, error) {
+	switch o := obj.(type) {
+	case *corev1.Pod:
+		return c.keepPod(o), nil
+	case *corev1.PersistentVolumeClaim:
+		return c.keepClaim(o), nil
+	case *corev1.PersistentVolume:
+		return volumeOf(c.driver, o), nil
+	case *v1alpha1.NodeLocalStorage:
+		return c.keepReport(o), nil
+	case *storagev1.StorageClass:
+		return stripClass(o), nil
+	case *corev1.Node:
+		return &corev1.Node{ObjectMeta: identity(&o.ObjectMeta)}, nil
+	}
+	return obj, nil
+}
+
+func (c *caches) keepPod(o *corev1.Pod) *podRecord {
+	p := podOf(c.driver, o)
+	p.node = slim.Once(p.node)
+	for i := range p.volumes {
+		v := &p.volumes[i]
+		if claim, known := c.claim(v.claim); known {
+			v.claim = slim.Share(v.claim, claim.Key())
+		}
+	}
+	return p
+}
+
+func (c *caches) keepClaim(o *corev1.PersistentVolumeClaim) *claimRecord {
+	claim := claimOf(o)
+	if pv, known := c.volume(claim.volume); known {
+		claim.volume = slim.Share(claim.volume, pv.Key())
+		claim.uid = slim.Share(claim.uid, pv.Key())
+		claim.ShareKey(pv.claim)
+	}
+	return claim
+}
+
+func (c *caches) keepReport(o *v1alpha1.NodeLocalStorage) *reportRecord {
+	r := reportOf(o)
+	for i := range r.says.Groups {
+		volumes := r.says.Groups[i].Volumes
+		for j := range volumes {
+			if pv, known := c.volume(volumes[j].Name); known {
+				volumes[j].Name = slim.Share(volumes[j].Name, pv.Key())
+			}
+		}
+	}
+	return r
+}
+
+// identity returns what tells an object from others.
+func identity(m *metav1.ObjectMeta) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Name: m.Name, UID: m.UID, ResourceVersion: m.ResourceVersion}
+}
+
+func stripClass(class *storagev1.StorageClass) *storagev1.StorageClass {
+	return &storagev1.StorageClass{
+		ObjectMeta:        identity(&class.ObjectMeta),
+		Provisioner:       class.Provisioner,
+		Parameters:        class.Parameters,
+		VolumeBindingMode: class.VolumeBindingMode,
+	}
+}
