@@ -27,7 +27,7 @@ var layers = []struct {
 	{"pure", []string{"capacity", "volume", "slim", "allocator", "ledger", "initplan"}},
 	{"hands", []string{"hostexec", "devfile", "devmapper", "blockcopy", "lvm", "blockdev", "wipe", "mounts", "iolimit"}},
 	{"workflows", []string{"exclusive", "provision", "health"}},
-	{"edges", []string{"agent", "controller", "directory", "driver", "extender", "metrics", "nodeapi", "rpc", "sweep", "tlsfiles"}},
+	{"edges", []string{"agent", "controller", "directory", "driver", "extender", "metrics", "nodeapi", "orphans", "rpc", "sweep", "tlsfiles"}},
 }
 
 // reaches are rules for all that a package depends on, however far away.
@@ -46,6 +46,7 @@ var reaches = []struct {
 	{"exclusive", `container-storage-interface|^google\.golang\.org/grpc|^k8s\.io/client-go`, "it must be testable with structs"},
 	{"extender", `/pkg/(lvm|blockdev|hostexec|driver|mounts|provision)$|container-storage-interface`, "the scheduler side never touches a disk"},
 	{"controller", `/pkg/(lvm|hostexec|blockdev|mounts)$`, "it has no node"},
+	{"orphans", `/pkg/(lvm|hostexec|blockdev|mounts|driver|agent|controller|extender)$`, "it has no node"},
 	{"extender", `/pkg/(driver|agent|controller)$`, "the roles meet only in the API server"},
 	{"driver", `/pkg/(extender|agent|controller)$`, "the roles meet only in the API server"},
 	{"agent", `/pkg/(extender|driver|controller)$`, "the roles meet only in the API server"},

@@ -82,7 +82,7 @@ func (o *csiOptions) addFlags(flags *pflag.FlagSet) {
 
 	flags.StringVar(&o.extender, "extender-address", "", "controller: host:port of the scheduler extender's TLS port (default: none, nodes choose groups)")
 	flags.IntVar(&o.nodePort, "node-api-port", 1736, "controller: port at which nodes answer")
-	flags.DurationVar(&o.nodeGrace, "node-grace", 5*time.Minute, "controller: how long a node must have left the cluster for its volumes to be gone")
+	flags.DurationVar(&o.nodeGrace, "node-grace", 5*time.Minute, "controller: how long a node must have left the cluster, since a volume on it was first to be deleted, for its volumes to count as deleted; what is on its disks stays there")
 
 	flags.StringVar(&o.node, "node-name", os.Getenv("NODE_NAME"), "node: its name (default: $NODE_NAME)")
 	flags.StringVar(&o.hostRoot, "host-root", "/", "node: where the host's root file system is mounted")
@@ -128,6 +128,7 @@ func (o *csiOptions) validate() error {
 	complain(o.isNode() && !filepath.IsAbs(o.kubeletDir), "--kubelet-dir %q is not an absolute path", o.kubeletDir)
 	complain(o.isNode() && o.limitsEvery <= 0, "--limits-interval %s is not above zero", o.limitsEvery)
 	complain(o.isNode() && o.healthEvery <= 0, "--health-interval %s is not above zero", o.healthEvery)
+	complain(o.controls() && o.nodeGrace < 0, "--node-grace %s is below zero", o.nodeGrace)
 	complain(o.controls() && (o.nodePort < 1 || o.nodePort > 65535), "--node-api-port %d is not a port", o.nodePort)
 	if o.controls() && o.extender != "" {
 		_, _, err := net.SplitHostPort(o.extender)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"regexp"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/open-local/open-local/pkg/driver"
 	"github.com/open-local/open-local/pkg/provision"
+	"github.com/open-local/open-local/pkg/volume"
 )
 
 // recallEvery is how often a node tries to learn which volumes it has.
@@ -68,13 +68,13 @@ const (
 )
 
 // Abnormal says that a volume is not well.
-func (t teller) Abnormal(volume, reason, message string) {
-	t.Warn(driver.Subject{Volume: volume}, reasonAbnormal, reason+": "+message)
+func (t teller) Abnormal(id, reason, message string) {
+	t.Warn(driver.Subject{Volume: id}, reasonAbnormal, reason+": "+message)
 }
 
 // Normal says that a volume is well again.
-func (t teller) Normal(volume, message string) {
-	t.events.Event(t.reference(driver.Subject{Volume: volume}), corev1.EventTypeNormal, reasonNormal, message)
+func (t teller) Normal(id, message string) {
+	t.events.Event(t.reference(driver.Subject{Volume: id}), corev1.EventTypeNormal, reasonNormal, message)
 }
 
 // reference names the object that people look at. Without its UID kubectl describe
@@ -84,19 +84,7 @@ func (t teller) reference(about driver.Subject) *corev1.ObjectReference {
 		return &corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: about.Namespace, Name: about.PodName, UID: types.UID(about.PodUID)}
 	}
 	if namespace, name, ok := t.owners.Claim(about.Volume); ok {
-		return &corev1.ObjectReference{APIVersion: "v1", Kind: "PersistentVolumeClaim", Namespace: namespace, Name: name, UID: claimUID(about.Volume)}
+		return &corev1.ObjectReference{APIVersion: "v1", Kind: "PersistentVolumeClaim", Namespace: namespace, Name: name, UID: types.UID(volume.ClaimUID(about.Volume))}
 	}
 	return &corev1.ObjectReference{APIVersion: "v1", Kind: "PersistentVolume", Name: about.Volume}
-}
-
-// uidAtEnd finds the UID of the claim that a volume was made for in its handle.
-var uidAtEnd = regexp.MustCompile(`-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$`)
-
-// claimUID returns the UID of the claim that a volume was made for, or "".
-func claimUID(handle string) types.UID {
-	found := uidAtEnd.FindStringSubmatch(handle)
-	if found == nil {
-		return ""
-	}
-	return types.UID(found[1])
 }

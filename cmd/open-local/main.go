@@ -45,6 +45,6 @@ func rootCommand() *cobra.Command {
 	for _, name := range []string{"v", "vmodule"} {
 		root.PersistentFlags().AddGoFlag(logging.Lookup(name))
 	}
-	root.AddCommand(schedulerCommand(), agentCommand(), csiCommand(), controllerCommand(), explainCommand(), versionCommand())
+	root.AddCommand(schedulerCommand(), agentCommand(), csiCommand(), controllerCommand(), explainCommand(), orphansCommand(), versionCommand())
 	return root
 }

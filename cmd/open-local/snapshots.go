@@ -4,6 +4,7 @@ import (
 	"context"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/utils/clock"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/open-local/open-local/pkg/devmapper"
 	"github.com/open-local/open-local/pkg/lvm"
 	"github.com/open-local/open-local/pkg/provision"
+	"github.com/open-local/open-local/pkg/volume"
 )
 
 // watchSnapshots returns what keeps the space of the node's snapshots ahead of what is
@@ -34,6 +36,6 @@ func volumeSnapshot(s provision.Watched) *corev1.ObjectReference {
 	}
 	return &corev1.ObjectReference{
 		APIVersion: "snapshot.storage.k8s.io/v1", Kind: "VolumeSnapshot", Namespace: s.Namespace, Name: s.VolumeSnapshot,
-		UID: claimUID(s.ID), // handles of snapshots end in a UID, too
+		UID: types.UID(volume.ClaimUID(s.ID)), // handles of snapshots end in a UID, too
 	}
 }

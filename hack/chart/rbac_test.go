@@ -25,6 +25,8 @@ var allowed = map[string][]string{
 		"create,patch events",
 		"list,watch nodelocalstorageinitconfigs.csi.aliyun.com",
 		"get,list,watch nodes",
+		"list persistentvolumeclaims",
+		"list,watch persistentvolumes",
 		"[create leases.coordination.k8s.io]",
 		"[get,update leases.coordination.k8s.io named open-local-controller]",
 	},

@@ -99,6 +99,7 @@ type Agent struct {
 	announced  map[initplan.Problem]bool  // for which there was an event
 	wiped      []v1alpha1.WipedDevice     // since the process began, for this object
 	ids        map[string]string          // by path, of devices as they were last seen
+	onOrphans  map[string]string          // by handle of an orphan, the file system on it
 	filled     map[string]capacity.Bytes  // by device, its size when its physical volume was last made to fill it
 	written    *v1alpha1.NodeLocalStorage // as the last write left it
 	wroteOver  *v1alpha1.NodeLocalStorage // what the cache held then
@@ -126,7 +127,7 @@ func New(options Options, host Host, client versioned.Interface, events record.E
 	}
 	a := &Agent{
 		pattern: pattern,
-		options: options, host: host, client: client, events: events, metrics: newMetrics(registry),
+		options: options, host: host, client: client, events: events, metrics: newMetrics(registry, options.Node),
 		onNode: make(chan struct{}, 1), wake: make(chan struct{}, 1),
 		waiting:    pace{quiet: quiet, most: most},
 		lookAgain:  backoff{shortest: time.Second, longest: time.Minute},
@@ -135,6 +136,7 @@ func New(options Options, host Host, client versioned.Interface, events record.E
 		announced:  map[initplan.Problem]bool{},
 		ids:        map[string]string{},
 		filled:     map[string]capacity.Bytes{},
+		onOrphans:  map[string]string{},
 	}
 	a.object = informers.NewFilteredNodeLocalStorageInformer(client, 0, cache.Indexers{}, func(o *metav1.ListOptions) {
 		o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, options.Node).String()

@@ -37,6 +37,7 @@ func (a *Agent) report(ctx context.Context, nls *v1alpha1.NodeLocalStorage) {
 	a.writeAgain.succeeded()
 	a.written, a.wroteOver, a.wrote = written, cached, time.Now()
 	a.metrics.writes.Inc()
+	a.tellOrphans(nls, status.Orphans)
 }
 
 // status returns what is to be reported, without times.
@@ -55,6 +56,10 @@ func (a *Agent) status(nls *v1alpha1.NodeLocalStorage) v1alpha1.NodeLocalStorage
 		state.Type, state.Status = v1alpha1.StorageFault, metav1.ConditionUnknown
 		state.Reason, state.Message = lookFailed, cut(a.view.err.Error(), maxEvent)
 	}
+	if a.view.seenOnce {
+		status.Orphans = a.view.seen.orphans(nls, a.options.Driver, a.onOrphans)
+	}
+	a.metrics.orphans.Set(float64(len(status.Orphans)))
 	status.Conditions = conditions(problems, nls.Generation, a.view.err)
 	status.Wiped = allWiped(nls.Status.Wiped, a.wiped)
 	status.Conditions = append(status.Conditions, snapshotCondition(lostSnapshots(a.view.seen.lvm, a.options.Driver), nls.Generation)...)

@@ -25,12 +25,17 @@ func describeVolume(v lvm.Volume, in lvm.Group, driver string) v1alpha1.LogicalV
 		describeSnapshot(&described, v, in)
 		return described
 	}
-	described.VolumeID, _ = volume.IDFromTags(v.Tags)
-	if described.VolumeID == "" {
-		described.VolumeID = v.Name // of the first open-local, which put no tags on its volumes
-	}
+	described.VolumeID = handleOf(v)
 	described.Deleted = v.HasTag(volume.DeletedTag)
 	return described
+}
+
+// handleOf returns the handle of a volume of ours.
+func handleOf(v lvm.Volume) string {
+	if id, ok := volume.IDFromTags(v.Tags); ok {
+		return id
+	}
+	return v.Name // of the first open-local, which put no tags on its volumes
 }
 
 // oursHere reports whether v is one of this installation's.

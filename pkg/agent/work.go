@@ -71,6 +71,7 @@ func (a *Agent) work(ctx context.Context) {
 		a.announce(nls)
 	}
 	if a.view != nil && !a.writeAgain.waits(time.Now()) {
+		a.lookAtOrphans(ctx, nls)
 		a.report(ctx, nls)
 	}
 }

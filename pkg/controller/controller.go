@@ -107,6 +107,10 @@ func New(nodes kubernetes.Interface, client versioned.Interface, events record.E
 	return c, nil
 }
 
+// Reports returns the NodeLocalStorages that Run follows. Of their status they have the
+// handles of volumes and nothing else.
+func (c *Controller) Reports() cache.SharedIndexInformer { return c.informers[1] }
+
 // Run works until ctx ends. It returns early only when ctx ends before the first
 // lists have arrived, and that is no error either.
 func (c *Controller) Run(ctx context.Context) error {

@@ -222,16 +222,44 @@ func (c *Controller) leftOver(ctx context.Context, nls *v1alpha1.NodeLocalStorag
 	return nil
 }
 
-// trimStatus keeps of a status only whether there ever was a report. The rest is
-// large and nothing to this package.
+// trimStatus keeps of a status only whether there ever was a report, and the handles of
+// the volumes in it, which are for others. The rest is large.
 func trimStatus(object any) (any, error) {
 	if nls, ok := object.(*v1alpha1.NodeLocalStorage); ok {
-		phase := nls.Status.NodeStorageInfo.Phase
+		reported := nls.Status.NodeStorageInfo
 		nls.Status = v1alpha1.NodeLocalStorageStatus{}
-		nls.Status.NodeStorageInfo.Phase = phase
+		nls.Status.NodeStorageInfo = handlesOf(reported)
 		nls.ManagedFields = nil
 	}
 	return object, nil
+}
+
+// handlesOf returns the handles of all volumes in a report that are not deleted, and its
+// phase.
+func handlesOf(reported v1alpha1.NodeStorageInfo) v1alpha1.NodeStorageInfo {
+	kept := v1alpha1.NodeStorageInfo{Phase: reported.Phase}
+	for _, group := range reported.VolumeGroups {
+		var volumes []v1alpha1.LogicalVolume
+		for i := range group.LogicalVolumes {
+			if v := &group.LogicalVolumes[i]; v.VolumeID != "" && !v.Deleted {
+				volumes = append(volumes, v1alpha1.LogicalVolume{VolumeID: v.VolumeID})
+			}
+		}
+		if len(volumes) > 0 {
+			kept.VolumeGroups = append(kept.VolumeGroups, v1alpha1.VolumeGroup{LogicalVolumes: volumes})
+		}
+	}
+	for i := range reported.DeviceInfos {
+		if id := reported.DeviceInfos[i].VolumeID; id != "" {
+			kept.DeviceInfos = append(kept.DeviceInfos, v1alpha1.DeviceInfo{VolumeID: id})
+		}
+	}
+	for i := range reported.MountPoints {
+		if id := reported.MountPoints[i].VolumeID; id != "" {
+			kept.MountPoints = append(kept.MountPoints, v1alpha1.MountPoint{VolumeID: id})
+		}
+	}
+	return kept
 }
 
 // nodeChanged reports whether a config may say something else for the node now.

@@ -32,8 +32,8 @@ type Options struct {
 	NodePort   int    // where nodes answer
 	// Dial returns the client of the node at address, host:port.
 	Dial func(address string) (driver.RemoteNode, error)
-	// NodeGrace is how long neither a node nor its report must have been there for
-	// its volumes to be gone with it.
+	// NodeGrace is how long neither a node nor its report must have been there, since
+	// somebody first asked, for its volumes to be gone with it.
 	NodeGrace time.Duration
 	Clock     clock.PassiveClock
 }
@@ -75,10 +75,14 @@ func New(o Options) (*Directory, error) {
 // forgetWhatIsGone has what was removed forgotten when nothing shows it any more.
 func (d *Directory) forgetWhatIsGone() error {
 	_, err := d.reports.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc:    d.returned,
 		UpdateFunc: func(before, _ any) { d.reportChanged(before) },
 		DeleteFunc: func(obj any) { d.reportChanged(last(obj)) },
 	})
 	if err != nil {
+		return err
+	}
+	if _, err = d.node.AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: d.returned}); err != nil {
 		return err
 	}
 	_, err = d.volumes.AddEventHandler(cache.ResourceEventHandlerFuncs{DeleteFunc: func(obj any) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -93,8 +94,14 @@ func open(t *testing.T, clock *testingclock.FakeClock, objects ...runtime.Object
 			core = append(core, object)
 		}
 	}
+	return openOn(t, clock, fake.NewClientset(core...), nlsfake.NewSimpleClientset(storage...))
+}
+
+// openOn returns a Directory of what these API servers have.
+func openOn(t *testing.T, clock *testingclock.FakeClock, core *fake.Clientset, storage *nlsfake.Clientset) *directory.Directory {
+	t.Helper()
 	d, err := directory.New(directory.Options{
-		Kubernetes: fake.NewClientset(core...), Storage: nlsfake.NewSimpleClientset(storage...),
+		Kubernetes: core, Storage: storage,
 		Driver: volume.DefaultDriver, NodePort: 1736, NodeGrace: grace, Clock: clock,
 		Dial: func(address string) (driver.RemoteNode, error) { return remote{address: address}, nil },
 	})
@@ -198,6 +205,67 @@ func TestVolumesGoWithTheirNodeAfterAWhile(t *testing.T) {
 	clock.Step(time.Second)
 	if _, err := d.Find("vol"); !errors.Is(err, driver.ErrNoVolume) {
 		t.Errorf("after %s: got %v, want ErrNoVolume", grace, err)
+	}
+}
+
+func TestWhereAVolumeWasIsToldWhenItsNodeIsGone(t *testing.T) {
+	clock := newClock()
+	d := open(t, clock, pv("vol", "n9", lvmIn("pool")))
+	d.Remember("made", driver.Place{Node: "n9", Kind: volume.LVM, Group: "other"})
+	for _, id := range []string{"vol", "made"} {
+		if _, err := d.Find(id); !errors.Is(err, driver.ErrNodeUnavailable) {
+			t.Fatalf("got %v, want ErrNodeUnavailable", err)
+		}
+	}
+	clock.Step(grace)
+	for id, group := range map[string]string{"vol": "pool", "made": "other"} {
+		was, err := d.Find(id)
+		if !errors.Is(err, driver.ErrNoVolume) || was.Node != "n9" || was.Group != group {
+			t.Errorf("%s was at %+v, %v; want group %s of n9 and ErrNoVolume", id, was, err, group)
+		}
+	}
+	if was, err := d.Find("never"); !errors.Is(err, driver.ErrNoVolume) || was.Node != "" {
+		t.Errorf("a volume that never was was at %+v, %v", was, err)
+	}
+	if naming := d.Naming("vol"); len(naming) != 1 || len(d.Naming("made")) != 0 {
+		t.Errorf("named by %v", naming)
+	}
+}
+
+// A node that leaves a second time is waited for anew: counted from the first time, its
+// volumes would be gone at once.
+func TestANodeThatLeavesAgainIsWaitedForAgain(t *testing.T) {
+	for name, returns := range map[string]runtime.Object{"the node": node("n9", corev1.ConditionTrue), "its report": report("n9", nil)} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				clock := newClock()
+				core, storage := fake.NewClientset(pv("vol", "n9", lvmIn("pool"))), nlsfake.NewSimpleClientset()
+				d := openOn(t, clock, core, storage)
+				want := func(want error) {
+					t.Helper()
+					synctest.Wait()
+					if _, err := d.Find("vol"); !errors.Is(err, want) {
+						t.Errorf("got %v, want %v", err, want)
+					}
+				}
+				want(driver.ErrNodeUnavailable)
+				clock.Step(grace)
+				tracker, of := core.Tracker(), corev1.SchemeGroupVersion.WithResource("nodes")
+				if _, is := returns.(*v1alpha1.NodeLocalStorage); is {
+					tracker, of = storage.Tracker(), v1alpha1.SchemeGroupVersion.WithResource("nodelocalstorages")
+				}
+				if err := tracker.Create(of, returns, ""); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait() // nobody asks while it is there
+				if err := tracker.Delete(of, "", "n9"); err != nil {
+					t.Fatal(err)
+				}
+				want(driver.ErrNodeUnavailable)
+				clock.Step(grace)
+				want(driver.ErrNoVolume)
+			})
+		})
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 
+	"k8s.io/client-go/tools/cache"
+
 	"github.com/open-local/open-local/pkg/driver"
 	"github.com/open-local/open-local/pkg/slim"
 )
@@ -14,8 +16,8 @@ import (
 // then what was just made here; then the PersistentVolume, which knows what was
 // once told. A volume that none of them names is driver.ErrNoVolume.
 //
-// So is one whose node has left the cluster for good, with its disks. While that is
-// not certain yet it is driver.ErrNodeUnavailable.
+// So is one whose node has left the cluster for good, with its disks; the place is then
+// where it was. While that is not certain yet it is driver.ErrNodeUnavailable.
 func (d *Directory) Find(id string) (driver.Place, error) {
 	recorded, hasPV := d.recorded(id)
 	reported := d.reported(id)
@@ -71,6 +73,27 @@ func (d *Directory) present(node string) error {
 		return fmt.Errorf("node %q has left the cluster, its volumes count as gone in %s: %w", node, d.o.NodeGrace-now.Sub(since), driver.ErrNodeUnavailable)
 	}
 	return fmt.Errorf("node %q left the cluster: %w", node, driver.ErrNoVolume)
+}
+
+// returned notes that a node, or its report, is there: when it leaves again, its volumes
+// count as gone after a whole NodeGrace and not at once.
+func (d *Directory) returned(obj any) {
+	name, err := cache.DeletionHandlingMetaNamespaceKeyFunc(obj)
+	if err != nil {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.missing, name)
+}
+
+// Naming returns the names of the PersistentVolumes that name the volume.
+func (d *Directory) Naming(id string) []string {
+	var names []string
+	for _, r := range d.recordsOf(id) {
+		names = append(names, r.Key())
+	}
+	return names
 }
 
 // Remember says that the volume was made.

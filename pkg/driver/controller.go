@@ -18,8 +18,9 @@ import (
 // directory knows where volumes are. What is remembered counts at once; the rest
 // follows from what the cluster reports.
 type directory interface {
-	// Find returns where the volume is. ErrNoVolume says that it does not exist,
-	// ErrNodeUnavailable that this cannot be told now.
+	// Find returns where the volume is. ErrNoVolume says that it does not exist, and the
+	// place, where there is one, where it was when its node left; ErrNodeUnavailable says
+	// that this cannot be told now.
 	Find(id string) (Place, error)
 	Remember(id string, place Place)
 	Forget(id string)
@@ -75,7 +76,8 @@ type reserver interface {
 	GiveBack(ctx context.Context, r Room) error
 }
 
-// ControllerOptions configures a Controller. All but Reserver and Contents must be set.
+// ControllerOptions configures a Controller. All but Reserver, Contents and LeftBehind
+// must be set.
 type ControllerOptions struct {
 	Directory directory
 	Nodes     nodes
@@ -87,6 +89,9 @@ type ControllerOptions struct {
 	Prefer   allocator.Preference
 	Driver   string // the driver's name, for tags
 	Cluster  string // the cluster's identity, for tags
+	// LeftBehind is told of every volume that counts as deleted because its node left the
+	// cluster for good: its data is still on the disks of that node.
+	LeftBehind func(ctx context.Context, id string, was Place)
 }
 
 // Controller answers the calls of csi-provisioner.
@@ -121,11 +126,12 @@ func (c *Controller) DeleteVolume(ctx context.Context, req *csi.DeleteVolumeRequ
 		return nil, err
 	}
 	place, err := c.o.Directory.Find(req.GetVolumeId())
-	if errors.Is(err, ErrNoVolume) {
-		return &csi.DeleteVolumeResponse{}, nil
-	}
 	if place.Snapshot != "" {
 		err = nil // nothing is to be done on its node, wherever that is
+	}
+	if errors.Is(err, ErrNoVolume) {
+		c.leaveBehind(ctx, req.GetVolumeId(), place)
+		return &csi.DeleteVolumeResponse{}, nil
 	}
 	if err != nil {
 		return nil, err
@@ -150,6 +156,17 @@ func (c *Controller) remove(ctx context.Context, id string, place Place) error {
 	}
 	c.o.Directory.Forget(id)
 	return nil
+}
+
+// leaveBehind says of a volume that is gone with its node where it is.
+func (c *Controller) leaveBehind(ctx context.Context, id string, was Place) {
+	if was.Node == "" {
+		return // nobody knows of such a volume
+	}
+	if c.o.LeftBehind != nil {
+		c.o.LeftBehind(ctx, id, was)
+	}
+	c.o.Directory.Forget(id)
 }
 
 // describe says of a volume what is known of it without its claim.

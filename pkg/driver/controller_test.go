@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/open-local/open-local/pkg/capacity"
+	"github.com/open-local/open-local/pkg/directory"
 	"github.com/open-local/open-local/pkg/driver"
 	"github.com/open-local/open-local/pkg/lvm"
 	"github.com/open-local/open-local/pkg/provision"
@@ -220,6 +221,53 @@ func (b *bed) remove(t *testing.T) {
 	t.Helper()
 	if err := b.host.node.Remove(t.Context(), provision.Removal{ID: id, Kind: volume.LVM, Group: "pool"}); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// lost is a directory whose only volume is gone with its node, or was never there.
+type lost struct {
+	*directory.Directory
+	was       driver.Place
+	err       error
+	forgotten []string
+}
+
+func (l *lost) Find(string) (driver.Place, error) { return l.was, l.err }
+
+func (l *lost) Forget(id string) { l.forgotten = append(l.forgotten, id) }
+
+func TestWhatIsLeftOnANodeThatIsGoneIsTold(t *testing.T) {
+	was := driver.Place{Node: "node-9", Kind: volume.LVM, Group: "pool"}
+	shows := was
+	shows.Snapshot = "snap-1"
+	for name, test := range map[string]struct {
+		was             driver.Place
+		err             error
+		code            codes.Code
+		told, forgotten []string
+	}{
+		"its node left for good":           {was, driver.ErrNoVolume, codes.OK, []string{id + " node-9 pool"}, []string{id}},
+		"its node may come back":           {was, driver.ErrNodeUnavailable, codes.Unavailable, nil, nil},
+		"it never was":                     {driver.Place{}, driver.ErrNoVolume, codes.OK, nil, nil},
+		"it only showed a snapshot there":  {shows, driver.ErrNoVolume, codes.OK, nil, []string{id}},
+		"it shows one, and may come back ": {shows, driver.ErrNodeUnavailable, codes.OK, nil, []string{id}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			where := &lost{was: test.was, err: fmt.Errorf("node %q: %w", "node-9", test.err)}
+			var told []string
+			_, p := newFakeHost(t, map[string]capacity.Bytes{"pool": 64 * mib})
+			r := newRig(t, p, func(o *driver.ControllerOptions) {
+				o.Directory = where
+				o.LeftBehind = func(_ context.Context, id string, was driver.Place) {
+					told = append(told, id+" "+was.Node+" "+was.Group)
+				}
+			})
+			_, err := csi.NewControllerClient(r.conn).DeleteVolume(t.Context(), &csi.DeleteVolumeRequest{VolumeId: id})
+			wantCode(t, err, test.code)
+			if diff := cmp.Diff([][]string{test.told, test.forgotten}, [][]string{told, where.forgotten}); diff != "" {
+				t.Errorf("told and forgotten (-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 

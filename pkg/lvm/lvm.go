@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/hostexec"
@@ -94,8 +95,9 @@ type Volume struct {
 	Pool        string   // the pool of a thin volume
 	DataPercent *float64 // how full a snapshot or pool is; nil when it has no such thing
 
-	KernelMajor, KernelMinor int    // the device number; -1 when inactive
-	Health                   string // empty when well, else LVM's words: "partial"
+	KernelMajor, KernelMinor int       // the device number; -1 when inactive
+	Health                   string    // empty when well, else LVM's words: "partial"
+	Made                     time.Time // when it was, in UTC; zero where LVM does not know
 }
 
 // HasTag reports whether v carries the tag.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/open-local/open-local/pkg/capacity"
 )
@@ -169,6 +170,7 @@ func parseVolume(cells map[string]string) (Volume, error) {
 		KernelMajor: r.number("lv_kernel_major"),
 		KernelMinor: r.number("lv_kernel_minor"),
 		Health:      r.text("lv_health_status"),
+		Made:        r.time("lv_time"),
 	}
 	if len(v.Attr) < 2 {
 		r.fail("lv_attr", errors.New("too short"))
@@ -241,6 +243,23 @@ func (r *row) number(column string) int {
 		r.fail(column, err)
 	}
 	return n
+}
+
+// timeLayout is what reportConfig has LVM write.
+const timeLayout = "2006-01-02 15:04:05 -0700"
+
+// time is a cell that is empty where LVM does not know. It is for people and decides
+// nothing: a report without it is whole.
+func (r *row) time(column string) time.Time {
+	value := r.cells[column]
+	if value == "" {
+		return time.Time{}
+	}
+	at, err := time.Parse(timeLayout, value)
+	if err != nil {
+		r.fail(column, err)
+	}
+	return at.UTC()
 }
 
 // flag is a cell that holds one word or nothing.

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -210,4 +211,33 @@ func FuzzParseReport(f *testing.F) {
 			t.Errorf("read twice it differs: %v", err)
 		}
 	})
+}
+
+func TestWhenAVolumeWasMade(t *testing.T) {
+	report := string(testdata(t, "lvm-2.03.16-one-volume.json"))
+	for name, test := range map[string]struct {
+		says string
+		want time.Time
+		bad  bool
+	}{
+		"LVM says it in the host's own time": {says: "2026-01-02 04:04:05 +0100", want: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)},
+		"LVM does not know":                  {},
+		"LVM says something else":            {says: "yesterday", bad: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := ParseReport([]byte(strings.Replace(report, `"lv_health_status":""`, `"lv_health_status":"", "lv_time":"`+test.says+`"`, 1)))
+			if test.bad {
+				if err == nil || !strings.Contains(err.Error(), "lv_time") {
+					t.Errorf("got %v, want an error that names lv_time", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if made := got.Groups[0].Volumes[0].Made; !made.Equal(test.want) {
+				t.Errorf("made %s, want %s", made, test.want)
+			}
+		})
+	}
 }

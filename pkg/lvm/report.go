@@ -12,12 +12,12 @@ const (
 	groupColumns    = "vg_name,vg_uuid,vg_size,vg_free,vg_extent_size,vg_partial,vg_missing_pv_count,vg_exported,vg_tags"
 	physicalColumns = "pv_name,pv_uuid,pv_size,pv_free,pv_missing,pv_allocatable,vg_name"
 	volumeColumns   = "lv_name,vg_name,lv_uuid,lv_size,lv_tags,lv_layout,lv_role,lv_attr,lv_active,lv_device_open," +
-		"origin,pool_lv,data_percent,lv_kernel_major,lv_kernel_minor,lv_health_status"
+		"origin,pool_lv,data_percent,lv_kernel_major,lv_kernel_minor,lv_health_status,lv_time"
 	segmentColumns = "lv_uuid,segtype,stripes"
 )
 
 // reportConfig fixes what the host's lvm.conf could change in a report.
-const reportConfig = `report{compact_output=0 compact_output_cols="" list_item_separator="," binary_values_as_numeric=0}`
+const reportConfig = `report{compact_output=0 compact_output_cols="" list_item_separator="," binary_values_as_numeric=0 time_format="%Y-%m-%d %T %z"}`
 
 // reportArguments is the command whose output ParseReport reads; volumeSelection
 // narrows the volumes in it.

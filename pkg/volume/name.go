@@ -101,6 +101,19 @@ const DefaultPrefix = "local"
 // with that UID.
 func ForClaim(prefix, uid string) string { return prefix + "-" + uid }
 
+// claimUID is what ForClaim puts at the end.
+var claimUID = regexp.MustCompile(`-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$`)
+
+// ClaimUID returns the UID of the claim that the volume with that handle was made for, or
+// "" where the handle does not end in one.
+func ClaimUID(id string) string {
+	found := claimUID.FindStringSubmatch(id)
+	if found == nil {
+		return ""
+	}
+	return found[1]
+}
+
 // ForInline returns the handle that kubelet gives the inline volume of that name
 // in the pod with that UID (k8s.io/kubernetes/pkg/volume/csi, makeVolumeHandle).
 func ForInline(podUID, name string) string {

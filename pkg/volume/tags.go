@@ -141,6 +141,9 @@ func ClaimFromTags(tags []string) (namespace, name string, ok bool) {
 	return namespace, name, ok && split && namespace != "" && name != ""
 }
 
+// ClusterFromTags returns the identity of the cluster that a logical volume was made in.
+func ClusterFromTags(tags []string) (string, bool) { return onlyValue(tagCluster, tags) }
+
 // ValidTag reports whether LVM accepts t as a tag.
 func ValidTag(t string) bool {
 	return t != "" && t[0] != '-' && len(t) <= maxTag && taggable(t)

@@ -64,6 +64,9 @@ const (
 	kubeletKeys = "csi.storage.k8s.io/" // keys that the sidecars add
 )
 
+// FileSystems returns the file systems that a volume may have.
+func FileSystems() []string { return []string{Ext4, Ext3, XFS, Btrfs} }
+
 // A Claim is one volume that a pod wants, reduced to what placing it needs.
 type Claim struct {
 	// Volume is the name by which the volume is counted, everywhere and once:

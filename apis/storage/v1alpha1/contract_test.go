@@ -125,6 +125,9 @@ status:
   - {type: SpecValid, status: "True", reason: Accepted, message: "", observedGeneration: 1, lastTransitionTime: "2024-01-01T00:00:00Z"}
   wiped:
   - {id: wwn-0x1, contents: 3f2a, device: /dev/vdc, time: "2024-01-01T00:00:00Z"}
+  orphans:
+  - {volumeID: v, volumeType: LVM, vgname: g, path: /dev/vdc, id: wwn-0x1, total: 1, fsType: ext4, block: true,
+     createdAt: "2024-01-01T00:00:00Z", claim: ns/c, cluster: u, since: "2024-01-01T00:00:00Z", reason: NoPersistentVolume, message: m}
 `
 
 func TestEveryFieldOfTheContractIsSpeltAsClientsDo(t *testing.T) {

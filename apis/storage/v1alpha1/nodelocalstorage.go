@@ -61,6 +61,10 @@ type NodeLocalStorageStatus struct {
 	// entry of the spec that stands here is done and is not done again.
 	// +optional
 	Wiped []WipedDevice `json:"wiped,omitempty"`
+	// Orphans are volumes of open-local that no PersistentVolume names. Nothing removes
+	// them by itself.
+	// +optional
+	Orphans []Orphan `json:"orphans,omitempty"`
 }
 
 // WipedDevice is an entry of resourceToBeInited.wipe that was carried out.

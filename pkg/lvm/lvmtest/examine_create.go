@@ -40,12 +40,13 @@ func emptyGroup(t *testing.T, s *subject) {
 func createdVolume(t *testing.T, s *subject) {
 	s.create(t, "data", 8*mib, "b", "a")
 	got := s.volume(t, "data")
-	if got.UUID == "" || got.KernelMajor <= 0 || got.KernelMinor < 0 {
-		t.Errorf("a created volume has no identity or no device: %+v", got)
+	if got.UUID == "" || got.KernelMajor <= 0 || got.KernelMinor < 0 || got.Made.IsZero() {
+		t.Errorf("a created volume has no identity, no device or was made at no time: %+v", got)
 	}
 	want := lvm.Volume{
 		Name: "data", Group: s.Group, UUID: got.UUID, Size: 8 * mib, Tags: []string{"a", "b"}, Layout: "linear", Role: "public",
 		SegType: "linear", Stripes: 1, Attr: "-wi-a-----", Active: true, KernelMajor: got.KernelMajor, KernelMinor: got.KernelMinor,
+		Made: got.Made,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("volume (-want +got):\n%s", diff)

@@ -171,12 +171,15 @@ func (v *logical) attr(g *group) string {
 	return string(attr)
 }
 
+// Made is when every volume of a Fake was made, as LVM prints it.
+const Made = "2026-01-02 04:04:05 +0100"
+
 func (v *logical) row(g *group) map[string]string {
 	row := map[string]string{
 		"lv_name": v.name, "vg_name": g.name, "lv_uuid": v.uuid, "lv_size": bytesOf(v.extents()), "lv_tags": strings.Join(v.tags, ","),
 		"lv_layout": v.kind(), "lv_role": v.role(g), "lv_attr": v.attr(g), "lv_active": when(!v.inactive, "active"),
 		"lv_device_open": when(v.holders > 0, "open"), "origin": v.origin, "pool_lv": "", "data_percent": v.percent(),
-		"lv_kernel_major": "254", "lv_kernel_minor": strconv.Itoa(v.minor), "lv_health_status": when(v.partial(), "partial"),
+		"lv_kernel_major": "254", "lv_kernel_minor": strconv.Itoa(v.minor), "lv_health_status": when(v.partial(), "partial"), "lv_time": Made,
 	}
 	if v.inactive {
 		row["data_percent"] = ""
