@@ -88,11 +88,7 @@ func (a *adoption) apply(pv *corev1.PersistentVolume, orphan v1alpha1.Orphan) er
 // volumeFor returns the PersistentVolume that csi-provisioner would have made of the
 // orphan, but that is retained.
 func (o *orphansOptions) volumeFor(node string, orphan v1alpha1.Orphan) *corev1.PersistentVolume {
-	kind := volume.Kind(orphan.VolumeType)
-	attributes := volume.Context{Kind: kind, Group: orphan.VGName}.Attributes()
-	if orphan.Path != "" {
-		attributes[string(kind)] = orphan.Path
-	}
+	knows := volume.Context{Kind: volume.Kind(orphan.VolumeType), Group: orphan.VGName, Path: orphan.Path, Identity: orphan.ID}
 	return &corev1.PersistentVolume{
 		ObjectMeta: metav1.ObjectMeta{
 			Name: objectName(orphan.VolumeID),
@@ -106,7 +102,7 @@ func (o *orphansOptions) volumeFor(node string, orphan v1alpha1.Orphan) *corev1.
 			StorageClassName:              o.class,
 			VolumeMode:                    new(corev1.PersistentVolumeFilesystem),
 			PersistentVolumeSource: corev1.PersistentVolumeSource{CSI: &corev1.CSIPersistentVolumeSource{
-				Driver: o.driver, VolumeHandle: orphan.VolumeID, VolumeAttributes: attributes,
+				Driver: o.driver, VolumeHandle: orphan.VolumeID, VolumeAttributes: knows.Attributes(),
 			}},
 			NodeAffinity: &corev1.VolumeNodeAffinity{Required: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{
 				MatchExpressions: []corev1.NodeSelectorRequirement{{Key: volume.TopologyKey, Operator: corev1.NodeSelectorOpIn, Values: []string{node}}},

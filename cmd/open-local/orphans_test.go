@@ -143,8 +143,9 @@ func TestAnOrphanIsAdopted(t *testing.T) {
 	odd, blank, raw := anOrphan(), anOrphan(), anOrphan()
 	odd.VolumeID, blank.FsType = "A volume", ""
 	raw.VolumeType, raw.VGName, raw.Path, raw.FsType, raw.Block = "Device", "", "/dev/sdb", "", true
+	raw.ID = "wwn-0x1"
 	mount := raw
-	mount.VolumeType, mount.Path, mount.Block = "MountPoint", "/mnt/a", false
+	mount.VolumeType, mount.Path, mount.Block, mount.ID = "MountPoint", "/mnt/a", false, ""
 	for name, test := range map[string]struct {
 		orphan v1alpha1.Orphan
 		how    adoption
@@ -161,7 +162,7 @@ func TestAnOrphanIsAdopted(t *testing.T) {
 		"with a file system that the node did not find": {blank, adoption{fsType: "ext3"}, adoptedVolume(func(pv *corev1.PersistentVolume) { pv.Spec.CSI.FSType = "ext3" })},
 		"a device that was a block device": {raw, adoption{}, adoptedVolume(func(pv *corev1.PersistentVolume) {
 			pv.Spec.VolumeMode, pv.Spec.CSI.FSType = new(corev1.PersistentVolumeBlock), ""
-			pv.Spec.CSI.VolumeAttributes = map[string]string{"volumeType": "Device", "Device": "/dev/sdb"}
+			pv.Spec.CSI.VolumeAttributes = map[string]string{"volumeType": "Device", "Device": "/dev/sdb", "csi.aliyun.com/identity": "wwn-0x1"}
 		})},
 		"a mount point": {mount, adoption{}, adoptedVolume(func(pv *corev1.PersistentVolume) {
 			pv.Spec.CSI.FSType, pv.Spec.CSI.VolumeAttributes = "", map[string]string{"volumeType": "MountPoint", "MountPoint": "/mnt/a"}

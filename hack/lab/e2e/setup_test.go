@@ -144,6 +144,7 @@ func (l *labs) setUp(t *testing.T, dir string) *suite {
 			said, err := cmd.CombinedOutput()
 			return string(said), err
 		},
+		openLocal: program(l.whole, root, lab.Kubeconfig()),
 		install: func(ctx context.Context, values ...string) (string, error) {
 			args := []string{"upgrade", "--install", "open-local", "./helm", "--kubeconfig", lab.Kubeconfig(),
 				"--namespace", installedIn, "--wait", "--timeout", "4m", "--set", "nlsc.create=false"}

@@ -64,6 +64,7 @@ func TestOpenLocal(t *testing.T) {
 		{"a lost volume is not made anew", lostVolumesAreNotMadeAnew},
 		{"a reboot keeps the data and mounts come back", rebootKeepsData},
 		{"a power cut keeps what was synced", powerCutKeepsData},
+		{"a node that is deleted and comes back shows its volumes as orphans, which can be adopted and removed", orphansOfANodeThatCameBack},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -81,6 +82,8 @@ type suite struct {
 	nodes []string
 	// kubectl is run as the cluster's administrator, for what needs more than requests.
 	kubectl func(ctx context.Context, args ...string) (string, error)
+	// openLocal is run as the administrator, on the machine of the tests.
+	openLocal func(ctx context.Context, args ...string) (string, error)
 	// install brings the chart to these values, and others to what cases have.
 	install func(ctx context.Context, values ...string) (string, error)
 }

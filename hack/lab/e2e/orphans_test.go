@@ -1,0 +1,200 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// program builds open-local as for the image, when it is first needed, and runs it as the
+// administrator of a cluster.
+func program(t *testing.T, root, kubeconfig string) func(ctx context.Context, args ...string) (string, error) {
+	built := sync.OnceValues(func() (string, error) {
+		path := filepath.Join(t.TempDir(), "open-local")
+		build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", path, "./cmd/open-local")
+		build.Dir, build.Env = root, append(os.Environ(), "CGO_ENABLED=0")
+		if said, err := build.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("building open-local: %w\n%s", err, said)
+		}
+		return path, nil
+	})
+	return func(ctx context.Context, args ...string) (string, error) {
+		path, err := built()
+		if err != nil {
+			return "", err
+		}
+		said, err := exec.CommandContext(ctx, path, append(args, "--kubeconfig", kubeconfig)...).CombinedOutput()
+		return string(said), err
+	}
+}
+
+// orphansOfANodeThatCameBack takes a node out of the cluster while volumes stand on it,
+// deletes their claims, and finds them again when the node is back.
+func orphansOfANodeThatCameBack(b *bench) {
+	node := b.nodes[1]
+	b.addClaims(claim("keep", "open-local-lvm", "64Mi"), claim("drop", "open-local-lvm-xfs", "512Mi"))
+	write := "echo precious > /data/file; echo precious > /data2/file; sync"
+	b.addPods(pod("writer", write, once, onNode(node), mounting("keep", "drop")))
+	b.wantDone("writer")
+	keep, drop := b.volumeOf("keep"), b.volumeOf("drop")
+	b.removePod("writer")
+	b.hasteForOrphans(node)
+
+	before := b.report(node)
+	b.must(b.kube.CoreV1().Nodes().Delete(b.Context(), node, metav1.DeleteOptions{}), "deleting node %s", node)
+	for _, name := range []string{"keep", "drop"} {
+		b.removeClaim(name)
+	}
+	b.wantGone("volumes", func(ctx context.Context) error {
+		for _, pv := range []string{keep.Name, drop.Name} {
+			if _, err := b.kube.CoreV1().PersistentVolumes().Get(ctx, pv, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+				return fmt.Errorf("%s is still there (%w)", pv, err)
+			}
+		}
+		return nil
+	})
+	b.wantClusterEvent(keep.Name, "VolumeLeftOnNode", node, keep.Name)
+	b.wantGone("report", func(ctx context.Context) error {
+		nls, err := b.local.CsiV1alpha1().NodeLocalStorages().Get(ctx, node, metav1.GetOptions{})
+		if err == nil && nls.UID == before {
+			return fmt.Errorf("of node %s is still there", node)
+		}
+		return nil
+	})
+
+	// A kubelet registers its node when it starts.
+	b.exec(b.Context(), node, "sh", "-c", "kill -TERM $(grep -lx kubelet /proc/[0-9]*/comm | cut -d/ -f3)")
+	for _, pv := range []*corev1.PersistentVolume{keep, drop} {
+		b.exec(b.Context(), node, "lvs", pv.Spec.CSI.VolumeAttributes["vgName"]+"/"+pv.Name)
+	}
+	b.wantOrphans(node, keep.Name+" ext4 "+b.ns+"/keep", drop.Name+" xfs "+b.ns+"/drop")
+	b.wantClusterEvent(node, "OrphanVolumes", keep.Name, drop.Name)
+	listed := b.orphans("list", node)
+	for _, want := range []string{keep.Name, drop.Name, b.ns + "/keep", "64Mi", "512Mi", "xfs"} {
+		if !strings.Contains(listed, want) {
+			b.Errorf("the list does not say %q:\n%s", want, listed)
+		}
+	}
+
+	if said, err := b.openLocal(b.Context(), "orphans", "remove", node, "no-such-volume", "--yes"); err == nil {
+		b.Errorf("a volume that is no orphan was removed: %s", said)
+	}
+	b.orphans("remove", node, drop.Name, "--yes")
+	if said, err := b.lab.Exec(b.Context(), node, "lvs", drop.Spec.CSI.VolumeAttributes["vgName"]+"/"+drop.Name); err == nil {
+		b.Errorf("what was removed is still there: %s", said)
+	}
+
+	b.orphans("adopt", node, keep.Name, "--claim", b.ns+"/again", "--storage-class", "open-local-lvm")
+	b.addClaims(claim("again", "open-local-lvm", "64Mi"))
+	b.addPods(pod("reader", "grep precious /data/file; rm /data/file", once, mounting("again")))
+	b.wantDone("reader")
+	if got := b.nodeOf("reader"); got != node {
+		b.Errorf("the reader runs on %s, its volume lies on %s", got, node)
+	}
+	b.wantOrphans(node)
+	// It is a volume like others, and goes like them when it is allowed to.
+	patch := []byte(`{"spec":{"persistentVolumeReclaimPolicy":"Delete"}}`)
+	_, err := b.kube.CoreV1().PersistentVolumes().Patch(b.Context(), keep.Name, types.MergePatchType, patch, metav1.PatchOptions{})
+	b.must(err, "changing the policy of volume %s", keep.Name)
+}
+
+// hasteForOrphans has nothing of the control plane of open-local on the node, and
+// everything told after seconds, until the case ends.
+func (b *bench) hasteForOrphans(node string) {
+	b.Helper()
+	set := func(ctx context.Context, grace, age string) {
+		said, err := b.install(ctx, "csiController.nodeGrace="+grace, "controller.orphanAge="+age)
+		b.must(err, "installing the chart with other times: %s", said)
+	}
+	b.afterwards(func(ctx context.Context) { set(ctx, "5m", "10m") })
+	said, err := b.kubectl(b.Context(), "cordon", node)
+	b.must(err, "cordoning %s: %s", node, said)
+	pods, err := b.kube.CoreV1().Pods(installedIn).List(b.Context(), metav1.ListOptions{
+		LabelSelector: "app.kubernetes.io/name=open-local,app.kubernetes.io/component!=open-local-agent", FieldSelector: "spec.nodeName=" + node,
+	})
+	b.must(err, "listing the pods of open-local")
+	for _, p := range pods.Items {
+		b.must(b.kube.CoreV1().Pods(installedIn).Delete(b.Context(), p.Name, metav1.DeleteOptions{}), "moving pod %s", p.Name)
+	}
+	set(b.Context(), "1s", "2s")
+}
+
+// report returns which NodeLocalStorage a node has.
+func (b *bench) report(node string) types.UID {
+	b.Helper()
+	nls, err := b.local.CsiV1alpha1().NodeLocalStorages().Get(b.Context(), node, metav1.GetOptions{})
+	b.must(err, "reading the report of %s", node)
+	return nls.UID
+}
+
+// orphans runs open-local orphans.
+func (b *bench) orphans(args ...string) string {
+	b.Helper()
+	said, err := b.openLocal(b.Context(), append([]string{"orphans"}, args...)...)
+	b.must(err, "running open-local orphans %s: %s", strings.Join(args, " "), said)
+	return said
+}
+
+// wantGone waits until there is nothing to object to.
+func (b *bench) wantGone(what string, still func(context.Context) error) {
+	b.Helper()
+	b.soon(func(ctx context.Context) (string, error) {
+		if err := still(ctx); err != nil {
+			return what + ": " + err.Error(), nil
+		}
+		return "", nil
+	})
+}
+
+// wantOrphans waits until a node reports these orphans and no others, each as "handle
+// filesystem claim".
+func (b *bench) wantOrphans(node string, want ...string) {
+	b.Helper()
+	slices.Sort(want)
+	b.soon(func(ctx context.Context) (string, error) {
+		nls, err := b.local.CsiV1alpha1().NodeLocalStorages().Get(ctx, node, metav1.GetOptions{})
+		if err != nil {
+			return "", err
+		}
+		var got []string
+		for _, o := range nls.Status.Orphans {
+			got = append(got, o.VolumeID+" "+o.FsType+" "+o.Claim)
+			if o.CreatedAt == nil || o.Since.Before(o.CreatedAt) {
+				return fmt.Sprintf("orphan %s was made at %s and is one since %s", o.VolumeID, o.CreatedAt, o.Since), nil
+			}
+		}
+		return cmp.Diff(want, got), nil
+	})
+}
+
+// wantClusterEvent waits for an event of an object that is in no namespace.
+func (b *bench) wantClusterEvent(object string, words ...string) {
+	b.Helper()
+	b.soon(func(ctx context.Context) (string, error) {
+		events, err := b.kube.CoreV1().Events(metav1.NamespaceDefault).List(ctx, metav1.ListOptions{FieldSelector: "involvedObject.name=" + object})
+		if err != nil {
+			return "", err
+		}
+		for _, e := range events.Items {
+			says := e.Reason + ": " + e.Message
+			if !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(says, word) }) {
+				return "", nil
+			}
+		}
+		return fmt.Sprintf("no event of %s says %q", object, words), nil
+	})
+}
