@@ -192,7 +192,7 @@ func (r *csiRun) addController(ctx context.Context) error {
 		return err
 	}
 	options := driver.ControllerOptions{Directory: where, Nodes: where, Snapshots: where, Contents: directory.Contents{Client: r.dynamic}, Prefer: prefer, Driver: r.o.driver, Cluster: r.cluster(ctx)}
-	options.LeftBehind = leftBehind(recorder(ctx, r.core, "open-local-csi", ""), where.Naming)
+	options.LeftBehind = leftBehind(r.core, recorder(ctx, r.core, "open-local-csi", ""), where.Naming)
 	if r.o.extender != "" {
 		client, err := r.reserver()
 		if err != nil {

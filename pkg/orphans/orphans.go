@@ -6,6 +6,7 @@
 package orphans
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -18,7 +19,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/informers"
+	coreinformers "k8s.io/client-go/informers/core/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
@@ -26,6 +27,7 @@ import (
 
 	"github.com/open-local/open-local/apis/storage/v1alpha1"
 	"github.com/open-local/open-local/pkg/client/clientset/versioned"
+	"github.com/open-local/open-local/pkg/slim"
 	"github.com/open-local/open-local/pkg/volume"
 )
 
@@ -67,26 +69,24 @@ type seen map[string]time.Time
 // New returns a Finder. Nothing happens before Run.
 func New(o Options) (*Finder, error) {
 	f := &Finder{
-		o: o, volumes: informers.NewSharedInformerFactory(o.Kubernetes, 0).Core().V1().PersistentVolumes().Informer(),
+		o: o, volumes: coreinformers.NewPersistentVolumeInformer(o.Kubernetes, 0, cache.Indexers{byHandle: handleOf}),
 		adopted: make(chan struct{}, 1), unnamed: map[string]seen{}, told: map[string]bool{},
 	}
 	if err := f.volumes.SetTransform(o.nameOf); err != nil {
-		return nil, err
-	}
-	if err := f.volumes.AddIndexers(cache.Indexers{byHandle: handleOf}); err != nil {
 		return nil, err
 	}
 	_, err := f.volumes.AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: f.appeared})
 	return f, err
 }
 
-// byHandle is the index of PersistentVolumes by volume handle.
+// byHandle is the index of PersistentVolumes by handles that are not their names.
 const byHandle = "handle"
 
 // A name is what is kept of a PersistentVolume.
 type name struct {
-	metav1.ObjectMeta
-	handle string // empty: not ours
+	slim.Meta
+	ours   bool
+	handle string // where it is not the name
 }
 
 func (o *Options) nameOf(obj any) (any, error) {
@@ -94,15 +94,19 @@ func (o *Options) nameOf(obj any) (any, error) {
 	if !ok {
 		return obj, nil
 	}
-	n := &name{}
-	n.Name, n.ResourceVersion, n.UID = pv.Name, pv.ResourceVersion, pv.UID
+	n := &name{Meta: slim.MetaOf(pv)}
 	if csi := pv.Spec.CSI; csi != nil && csi.Driver == o.Driver {
-		n.handle = csi.VolumeHandle
-		if n.handle == n.Name {
-			n.handle = n.Name // in the same memory
+		n.ours = true
+		if csi.VolumeHandle != pv.Name {
+			n.handle = csi.VolumeHandle
 		}
 	}
 	return n, nil
+}
+
+// names reports whether n names the volume with that handle.
+func (n *name) names(handle string) bool {
+	return n.ours && cmp.Or(n.handle, n.Key()) == handle
 }
 
 func handleOf(obj any) ([]string, error) {
@@ -118,7 +122,7 @@ func (f *Finder) appeared(obj any) {
 	n, ok := obj.(*name)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !ok || !f.told[n.handle] {
+	if !ok || !f.told[cmp.Or(n.handle, n.Key())] {
 		return
 	}
 	select {
@@ -195,6 +199,11 @@ func (f *Finder) without(nls *v1alpha1.NodeLocalStorage, now time.Time) seen {
 }
 
 func (f *Finder) isNamed(handle string) bool {
+	if obj, there, _ := f.volumes.GetIndexer().GetByKey(handle); there {
+		if n, ok := obj.(*name); ok && n.names(handle) {
+			return true
+		}
+	}
 	named, _ := f.volumes.GetIndexer().ByIndex(byHandle, handle)
 	return len(named) > 0
 }

@@ -52,7 +52,6 @@ func orphansOfANodeThatCameBack(b *bench) {
 	b.wantDone("writer")
 	keep, drop := b.volumeOf("keep"), b.volumeOf("drop")
 	b.removePod("writer")
-	b.hasteForOrphans(node)
 
 	before := b.report(node)
 	b.must(b.kube.CoreV1().Nodes().Delete(b.Context(), node, metav1.DeleteOptions{}), "deleting node %s", node)
@@ -110,27 +109,6 @@ func orphansOfANodeThatCameBack(b *bench) {
 	patch := []byte(`{"spec":{"persistentVolumeReclaimPolicy":"Delete"}}`)
 	_, err := b.kube.CoreV1().PersistentVolumes().Patch(b.Context(), keep.Name, types.MergePatchType, patch, metav1.PatchOptions{})
 	b.must(err, "changing the policy of volume %s", keep.Name)
-}
-
-// hasteForOrphans has nothing of the control plane of open-local on the node, and
-// everything told after seconds, until the case ends.
-func (b *bench) hasteForOrphans(node string) {
-	b.Helper()
-	set := func(ctx context.Context, grace, age string) {
-		said, err := b.install(ctx, "csiController.nodeGrace="+grace, "controller.orphanAge="+age)
-		b.must(err, "installing the chart with other times: %s", said)
-	}
-	b.afterwards(func(ctx context.Context) { set(ctx, "5m", "10m") })
-	said, err := b.kubectl(b.Context(), "cordon", node)
-	b.must(err, "cordoning %s: %s", node, said)
-	pods, err := b.kube.CoreV1().Pods(installedIn).List(b.Context(), metav1.ListOptions{
-		LabelSelector: "app.kubernetes.io/name=open-local,app.kubernetes.io/component!=open-local-agent", FieldSelector: "spec.nodeName=" + node,
-	})
-	b.must(err, "listing the pods of open-local")
-	for _, p := range pods.Items {
-		b.must(b.kube.CoreV1().Pods(installedIn).Delete(b.Context(), p.Name, metav1.DeleteOptions{}), "moving pod %s", p.Name)
-	}
-	set(b.Context(), "1s", "2s")
 }
 
 // report returns which NodeLocalStorage a node has.

@@ -147,7 +147,9 @@ func (l *labs) setUp(t *testing.T, dir string) *suite {
 		openLocal: program(l.whole, root, lab.Kubeconfig()),
 		install: func(ctx context.Context, values ...string) (string, error) {
 			args := []string{"upgrade", "--install", "open-local", "./helm", "--kubeconfig", lab.Kubeconfig(),
-				"--namespace", installedIn, "--wait", "--timeout", "4m", "--set", "nlsc.create=false"}
+				"--namespace", installedIn, "--wait", "--timeout", "4m", "--set", "nlsc.create=false",
+				// What is gone or without an owner is told within seconds, not minutes.
+				"--set", "csiController.nodeGrace=1s", "--set", "controller.orphanAge=2s"}
 			for _, value := range values {
 				args = append(args, "--set", value)
 			}
