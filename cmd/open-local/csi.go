@@ -128,14 +128,21 @@ func (o *csiOptions) validate() error {
 	complain(o.isNode() && !filepath.IsAbs(o.kubeletDir), "--kubelet-dir %q is not an absolute path", o.kubeletDir)
 	complain(o.isNode() && o.limitsEvery <= 0, "--limits-interval %s is not above zero", o.limitsEvery)
 	complain(o.isNode() && o.healthEvery <= 0, "--health-interval %s is not above zero", o.healthEvery)
-	complain(o.controls() && o.nodeGrace < 0, "--node-grace %s is below zero", o.nodeGrace)
-	complain(o.controls() && (o.nodePort < 1 || o.nodePort > 65535), "--node-api-port %d is not a port", o.nodePort)
-	if o.controls() && o.extender != "" {
-		_, _, err := net.SplitHostPort(o.extender)
-		complain(err != nil, "--extender-address %q is not host:port", o.extender)
+	if o.controls() {
+		o.checkController(complain)
 	}
 	_, err := allocator.PreferenceNamed(o.prefer)
 	return errors.Join(append(errs, err)...)
+}
+
+// checkController complains about mistakes in what only the controller's side uses.
+func (o *csiOptions) checkController(complain func(wrong bool, format string, args ...any)) {
+	complain(o.nodeGrace < 0, "--node-grace %s is below zero", o.nodeGrace)
+	complain(o.nodePort < 1 || o.nodePort > 65535, "--node-api-port %d is not a port", o.nodePort)
+	if o.extender != "" {
+		_, _, err := net.SplitHostPort(o.extender)
+		complain(err != nil, "--extender-address %q is not host:port", o.extender)
+	}
 }
 
 // runCSI serves until ctx ends or something fails, and then lets running calls end.

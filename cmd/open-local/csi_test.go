@@ -36,7 +36,7 @@ func TestCSIOptionsReportEveryMistake(t *testing.T) {
 		"a controller without a socket":      {args: []string{"--mode=controller"}, want: []string{"--endpoint is required"}},
 		"a socket that is no path":           {args: []string{"--node-name=n1", "--endpoint=tcp://:1"}, want: []string{`--endpoint "tcp://:1"`}},
 		"a strategy nobody knows":            {args: []string{"--node-name=n1", "--scheduler-strategy=best"}, want: []string{`"best"`}},
-		"several mistakes, all of them said": {args: []string{"--mode=both", "--driver=", "--node-name=n1", "--host-root=host", "--node-api-port=0", "--extender-address=x"}, want: []string{`--mode "both"`, "--driver is empty", `--host-root "host"`, "--node-api-port 0", `--extender-address "x"`}},
+		"several mistakes, all of them said": {args: []string{"--mode=both", "--driver=", "--node-name=n1", "--host-root=host", "--node-api-port=0", "--extender-address=x", "--node-grace=-1s"}, want: []string{`--mode "both"`, "--driver is empty", `--host-root "host"`, "--node-api-port 0", "--node-grace -1s", `--extender-address "x"`}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cmd := csiCommand()

@@ -46,7 +46,7 @@ func (o *orphansOptions) adopt(ctx context.Context, out io.Writer, node, id stri
 		return err
 	}
 	pv := o.volumeFor(node, orphan)
-	if err := o.adoption.apply(pv, orphan); err != nil {
+	if err := o.apply(pv, orphan); err != nil {
 		return err
 	}
 	if _, err := o.core.CoreV1().PersistentVolumes().Create(ctx, pv, metav1.CreateOptions{}); err != nil {
