@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/open-local/open-local/hack/lab/disk"
+	"github.com/open-local/open-local/hack/lab/kernel"
 	"github.com/open-local/open-local/hack/lab/machine"
 	"github.com/open-local/open-local/hack/lab/vm"
 )
@@ -65,6 +66,7 @@ func (f vmFlags) run(cmd *cobra.Command, argv []string) error {
 	if err := machine.Prepare(cmd.Context(), machine.VM, nil, os.Stderr); err != nil {
 		return err
 	}
+	kernel.Fetch(cmd.Context(), os.Stderr)
 	code, err := vm.Run(cmd.Context(), argv, options)
 	var crash *vm.CrashError
 	switch {

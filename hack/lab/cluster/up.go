@@ -19,6 +19,7 @@ import (
 	"github.com/open-local/open-local/hack/lab/build"
 	"github.com/open-local/open-local/hack/lab/daemon"
 	"github.com/open-local/open-local/hack/lab/image"
+	"github.com/open-local/open-local/hack/lab/kernel"
 	"github.com/open-local/open-local/hack/lab/machine"
 	"github.com/open-local/open-local/hack/lab/vm"
 )
@@ -38,6 +39,7 @@ func Up(ctx context.Context, options Options) (*Cluster, error) {
 	if err := machine.Prepare(ctx, append(machine.VM, machine.Cluster...), []string{machine.Tun}, o.Progress); err != nil {
 		return nil, err
 	}
+	kernel.Fetch(ctx, o.Progress)
 	unlock, err := lock(ctx, o.Dir)
 	if err != nil {
 		return nil, err

@@ -26,7 +26,7 @@ func Boot(cfg Config) error {
 	if err := unix.Uname(&name); err != nil {
 		return fmt.Errorf("asking for the kernel's release: %w", err)
 	}
-	modules, err := newLoader(string(bytes.TrimRight(name.Release[:], "\x00")))
+	modules, err := newLoader(cfg.Modules, string(bytes.TrimRight(name.Release[:], "\x00")))
 	if err != nil {
 		return err
 	}

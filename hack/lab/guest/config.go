@@ -19,6 +19,8 @@ const ConfigVariable = "LAB_CONFIG"
 // A Config says what a machine is to become.
 type Config struct {
 	Hostname string `json:"hostname"`
+	// Modules is the directory of the host with the kernel's modules, below its release.
+	Modules string `json:"modules"`
 	// DataDisk is the device that holds what the machine writes outside its
 	// disks. Without one that is memory, and gone when the machine stops.
 	DataDisk string `json:"dataDisk,omitempty"`

@@ -13,9 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// moduleRoot is where Debian keeps the modules of its User-Mode Linux kernel.
-const moduleRoot = "/usr/lib/uml/modules"
-
 // baseModules are loaded in every machine: what the root needs, and what would
 // otherwise cost a start of modprobe, slow here, at a bad moment.
 var baseModules = []string{"overlay", "dm-mod", "dm-snapshot", "dm-thin-pool", "dm-flakey", "loop"}
@@ -57,8 +54,8 @@ type loader struct {
 	done map[string]bool
 }
 
-func newLoader(release string) (*loader, error) {
-	dir := filepath.Join(moduleRoot, release)
+func newLoader(dir, release string) (*loader, error) {
+	dir = filepath.Join(dir, release)
 	f, err := os.Open(filepath.Join(dir, "modules.dep"))
 	if err != nil {
 		return nil, fmt.Errorf("kernel %s has no modules: %w", release, err)

@@ -134,7 +134,7 @@ func fillRoot(cfg Config, root string) error {
 		mounts = append(mounts, mountPoint{"hostfs", share.Path, "hostfs", flags, share.Path})
 	}
 	// modprobe, also when the kernel calls it, looks here.
-	mounts = append(mounts, mountPoint{"hostfs", "/lib/modules", "hostfs", unix.MS_RDONLY, moduleRoot})
+	mounts = append(mounts, mountPoint{"hostfs", "/lib/modules", "hostfs", unix.MS_RDONLY, cfg.Modules})
 	for _, m := range mounts {
 		m.target = filepath.Join(root, m.target)
 		if err := os.MkdirAll(m.target, 0o755); err != nil {

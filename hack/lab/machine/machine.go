@@ -21,6 +21,7 @@ type Package struct {
 // VM is what a single machine needs, its volumes included.
 var VM = []Package{
 	{"user-mode-linux", "/usr/bin/linux.uml"},
+	{"patchelf", "/usr/bin/patchelf"},
 	{"kmod", "/sbin/modprobe"},
 	{"lvm2", "/sbin/lvm"},
 	{"e2fsprogs", "/sbin/mkfs.ext4"},

@@ -9,16 +9,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 
 	"github.com/open-local/open-local/hack/lab/disk"
 	"github.com/open-local/open-local/hack/lab/guest"
+	"github.com/open-local/open-local/hack/lab/kernel"
 )
-
-// Binary is the kernel of the Debian package user-mode-linux.
-const Binary = "/usr/bin/linux.uml"
 
 // A Kernel is one machine before it is started.
 type Kernel struct {
@@ -44,6 +43,11 @@ func (k Kernel) Start(adjust func(*exec.Cmd)) (*exec.Cmd, error) {
 	if err := os.MkdirAll(k.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("making the directory of machine %s: %w", k.Name, err)
 	}
+	uml, err := kernel.Find()
+	if err != nil {
+		return nil, fmt.Errorf("machine %s: %w", k.Name, err)
+	}
+	k.Config.Modules = uml.Modules
 	config := filepath.Join(k.Dir, "config.json")
 	if err := k.Config.Write(config); err != nil {
 		return nil, fmt.Errorf("machine %s: %w", k.Name, err)
@@ -53,7 +57,7 @@ func (k Kernel) Start(adjust func(*exec.Cmd)) (*exec.Cmd, error) {
 		return nil, fmt.Errorf("opening the console of machine %s: %w", k.Name, err)
 	}
 	defer console.Close() // the kernel has its own copy
-	cmd := exec.Command(Binary, k.arguments(config)...)
+	cmd := exec.Command(uml.Binary, slices.Concat(k.arguments(config), uml.Args)...)
 	cmd.Stdout, cmd.Stderr = console, console
 	if k.SerialIn != nil {
 		cmd.ExtraFiles = []*os.File{k.SerialIn, k.SerialOut} // descriptors 3 and 4
