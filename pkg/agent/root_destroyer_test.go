@@ -102,6 +102,7 @@ var hostile = map[string]func(v victim){
 	"ext4":                   func(v victim) { v.run("mkfs.ext4", "-q", v.disk) },
 	"an ext4 journal device": func(v victim) { v.run("mke2fs", "-q", "-O", "journal_dev", v.disk) },
 	"btrfs":                  func(v victim) { v.run("mkfs.btrfs", "-q", "--mixed", v.disk) },
+	"xfs":                    func(v victim) { v.run("mkfs.xfs", "-q", "--unsupported", v.disk) },
 	"swap":                   func(v victim) { v.run("mkswap", v.disk) },
 	"a physical volume":      func(v victim) { v.run("lvm", "pvcreate", v.disk) },
 	"a volume group that was exported": func(v victim) {
@@ -128,6 +129,20 @@ var hostile = map[string]func(v victim){
 	"a gpt of which only the second copy is left": func(v victim) {
 		labelled("gpt")(v)
 		v.write(0, strings.Repeat("\x00", 1<<20))
+	},
+	"a gpt of which only the first copy is left": func(v victim) {
+		labelled("gpt")(v)
+		v.write(-1<<20, strings.Repeat("\x00", 1<<20))
+	},
+	"a mount point's file system of ours, for another path": func(v victim) {
+		v.run("mkfs.ext4", "-q", "-U", initplan.FileSystemUUID("n1", "/mnt/open-local/another"), v.disk)
+	},
+	"a mount point's file system of ours, of another node": func(v victim) {
+		v.run("mkfs.ext4", "-q", "-U", initplan.FileSystemUUID("n2", "/mnt/open-local/victim"), v.disk)
+	},
+	"a file system of which only the first block is left": func(v victim) {
+		v.run("mkfs.ext4", "-q", v.disk)
+		v.write(4096, strings.Repeat("\x00", 32<<20))
 	},
 	"partitions": func(v victim) {
 		v.run("parted", "--script", v.disk, "mklabel", "gpt", "mkpart", "a", "8MiB", "30MiB")
@@ -178,6 +193,32 @@ var hostile = map[string]func(v victim){
 			v.write(384<<10+i<<10, le(8, 0x00bab10c))
 		}
 	},
+	"ZFS, of which only what is at the end is left": func(v victim) {
+		for i := range int64(16) {
+			v.write(-384<<10+i<<10, le(8, 0x00bab10c))
+			v.write(-128<<10+i<<10, le(8, 0x00bab10c))
+		}
+	},
+	"FAT": func(v victim) {
+		v.write(0, "\xeb\x3c\x90mkfs.fat"+le(2, 512)+"\x04"+le(2, 1)+"\x02"+le(2, 512)+le(2, 0)+"\xf8"+le(2, 128)+le(2, 32)+le(2, 64)+
+			le(4, 0)+le(4, 131072)+"\x80\x00\x29"+le(4, 0x12345678)+"NO NAME    FAT16   ")
+		v.write(510, "\x55\xaa")
+	},
+	"NTFS": func(v victim) {
+		const records = 4 * 8 * 512 // of the master file table: sector size, sectors of a cluster, its cluster
+		v.write(0, "\xeb\x52\x90NTFS    "+le(2, 512)+"\x08"+strings.Repeat("\x00", 7)+"\xf8"+strings.Repeat("\x00", 18)+
+			le(8, 131071)+le(8, 4)+le(8, 2)+"\xf6\x00\x00\x00\x01\x00\x00\x00"+le(8, 0x1234567890))
+		v.write(510, "\x55\xaa")
+		v.write(records, "FILE")
+		v.write(records+3<<10, "FILE")
+	},
+	"ReiserFS":            bytesAt(0x10000, le(4, 16384)+le(4, 100)+le(4, 100)+le(4, 18)+strings.Repeat("\x00", 28)+le(2, 4096)+strings.Repeat("\x00", 6)+"ReIsEr2Fs"),
+	"JFS":                 bytesAt(0x8000, "JFS1"+le(4, 1)+le(8, 0)+le(4, 4096)+le(2, 12)+le(2, 3)+le(4, 512)+le(2, 9)),
+	"HFS+":                bytesAt(0x400, "H+"+be(2, 4)+strings.Repeat("\x00", 36)+be(4, 4096)),
+	"BFS":                 bytesAt(0, "\xce\xfa\xad\x1b"),
+	"Ceph":                bytesAt(0, "bluestore block device\n"),
+	"a hibernated system": bytesAt(4096-10, "S1SUSPEND\x00"),
+	"LSI RAID at the end": bytesAt(-512, "$XIDE$"),
 	"a minix file system": bytesAt(0x400, le(2, 64)+le(2, 64)+le(2, 1)+le(2, 1)+le(2, 7)+le(2, 0)+le(4, 0x10081c00)+le(2, 0x138f)+le(2, 1)),
 
 	"mounted": func(v victim) {
