@@ -100,7 +100,7 @@ type Agent struct {
 	wiped      []v1alpha1.WipedDevice     // since the process began, for this object
 	ids        map[string]string          // by path, of devices as they were last seen
 	onOrphans  map[string]string          // by handle of an orphan, the file system on it
-	filled     map[string]capacity.Bytes  // by device, its size when its physical volume was last made to fill it
+	filled     map[string]capacity.Bytes  // by device, its size when its physical volume was made to fill it and did not
 	written    *v1alpha1.NodeLocalStorage // as the last write left it
 	wroteOver  *v1alpha1.NodeLocalStorage // what the cache held then
 	wrote      time.Time                  // when that was

@@ -37,7 +37,10 @@ func (a *Agent) node(seen sighting, before v1alpha1.NodeLocalStorageStatus) init
 			}
 			identity := a.identity(pv.Device)
 			group.Devices = append(group.Devices, identity)
-			if size := sizes[identity]; hasGrown(pv, size, g.Extent) && a.filled[pv.Device] != size {
+			switch size := sizes[identity]; {
+			case !hasGrown(pv, size, g.Extent):
+				delete(a.filled, pv.Device) // another disk may have that name next
+			case a.filled[pv.Device] != size:
 				group.Grown = append(group.Grown, pv.Device)
 			}
 		}
@@ -59,7 +62,8 @@ func hasGrown(pv lvm.PhysicalVolume, size, extent capacity.Bytes) bool {
 // missing says which disks a partial group lacks: by what they were called when they
 // were last reported, and who they were, or if that never was, by LVM's UUIDs.
 func (s sighting) missing(g lvm.Group, before v1alpha1.NodeStorageInfo) []string {
-	if !g.Partial {
+	lacksOne := func(pv lvm.PhysicalVolume) bool { return pv.Device == "" } // LVM may see that before it calls the group partial
+	if !g.Partial && !slices.ContainsFunc(g.PhysicalVolumes, lacksOne) {
 		return nil
 	}
 	there := map[string]bool{} // by path and by identity

@@ -93,6 +93,9 @@ func TestADiskThatGrewGrowsItsGroup(t *testing.T) {
 		s.wantEvents("Normal NodeStoragePlanned", "Normal NodeStorageChanged")
 		s.pass(time.Hour)
 		s.wantEvents()
+		if left := s.agent.filled; len(left) > 0 {
+			t.Errorf("it is remembered that %v was filled, and another disk may have that name next", left)
+		}
 	})
 }
 
