@@ -47,6 +47,7 @@ func upCommand(dir *string) *cobra.Command {
 	}
 	cmd.Flags().IntVar(&o.Nodes, "nodes", 2, "number of nodes; they are called n1, n2, ...")
 	cmd.Flags().StringVar(&o.Disks, "disks", "2x4G", "blank disks of each node, as COUNTxSIZE,...; the first is /dev/ubdb and /dev/vdb")
+	cmd.Flags().StringVar(&o.SCSIDisks, "scsi-disks", "", "disks of each node that have a WWN and can fail, as COUNTxSIZE; they take its memory and are blank after a boot")
 	cmd.Flags().StringVar(&o.Memory, "mem", "2G", "memory of each node; the host gives only what is touched")
 	cmd.Flags().StringVar(&o.SchedulerConfig, "scheduler-config", "", "file with a KubeSchedulerConfiguration (default: one with open-local's extender)")
 	cmd.Flags().StringArrayVar(&o.Images, "image", nil, "docker or OCI archive that every node loads at once")

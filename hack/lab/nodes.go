@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -25,41 +24,6 @@ func nodeCommand(dir *string, verb, short string, order nodeOrder) *cobra.Comman
 			return order(c, cmd.Context(), args[0])
 		},
 	}
-}
-
-func diskCommand(dir *string) *cobra.Command {
-	cmd := &cobra.Command{Use: "disk", Short: "Plug a disk into a running node, or pull one out"}
-	add := &cobra.Command{
-		Use:   "add NODE SIZE",
-		Short: "Give a node another blank disk and print its device",
-		Args:  cobra.ExactArgs(2),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := cluster.Open(*dir)
-			if err != nil {
-				return err
-			}
-			device, err := c.AddDisk(cmd.Context(), args[0], args[1])
-			if err != nil {
-				return err
-			}
-			fmt.Println(device)
-			return nil
-		},
-	}
-	remove := &cobra.Command{
-		Use:   "remove NODE DEVICE",
-		Short: "Pull a disk out of a node until its next boot; refused while the disk is open",
-		Args:  cobra.ExactArgs(2),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := cluster.Open(*dir)
-			if err != nil {
-				return err
-			}
-			return c.RemoveDisk(cmd.Context(), args[0], args[1])
-		},
-	}
-	cmd.AddCommand(add, remove)
-	return cmd
 }
 
 func loadCommand(dir *string) *cobra.Command {

@@ -36,6 +36,8 @@ func TestOptionsThatCannotBeAreRefused(t *testing.T) {
 		"too many nodes":           {Options{Nodes: 1000}, "nodes 1000: want 1 to 200"},
 		"fewer than none":          {Options{Nodes: -1}, "nodes -1"},
 		"disks of no size":         {Options{Disks: "2x"}, `disks "2x"`},
+		"SCSI disks of two sizes":  {Options{SCSIDisks: "64M,128M"}, `SCSI disks "64M,128M": want disks of one size`},
+		"SCSI disks of half a MiB": {Options{SCSIDisks: "512K"}, `SCSI disks "512K"`},
 		"memory of no unit":        {Options{Memory: "2048"}, `memory: size "2048"`},
 		"a scheduler from no file": {Options{SchedulerConfig: "/no/such"}, "reading the scheduler's configuration"},
 	}

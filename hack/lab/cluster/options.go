@@ -30,6 +30,9 @@ type Options struct {
 	// Disks are the blank disks of each node, for example "2x4G", which is also
 	// what empty means. A node has the first as /dev/ubdb and /dev/vdb.
 	Disks string
+	// SCSIDisks are disks of each node that have a WWN and can fail, for example "2x128M":
+	// of one size, and in the node's memory. Empty is none.
+	SCSIDisks string
 	// Memory of each node, "2G" if empty. The host gives only what is touched.
 	Memory string
 	// SchedulerConfig is a file with a KubeSchedulerConfiguration. Empty: one
@@ -46,6 +49,7 @@ type Options struct {
 type checked struct {
 	Options
 	disks     []disk.Bytes
+	scsi      []disk.Bytes
 	memory    disk.Bytes
 	scheduler string // content
 }
@@ -68,6 +72,9 @@ func (o Options) check() (checked, error) {
 	if c.disks, err = disk.Parse(o.Disks); err != nil {
 		return checked{}, err
 	}
+	if c.scsi, err = parseSCSI(o.SCSIDisks); err != nil {
+		return checked{}, err
+	}
 	if c.memory, err = disk.ParseBytes(o.Memory); err != nil {
 		return checked{}, fmt.Errorf("memory: %w", err)
 	}
@@ -79,6 +86,20 @@ func (o Options) check() (checked, error) {
 		c.scheduler = string(content)
 	}
 	return c, nil
+}
+
+// parseSCSI reads a list of disks that are all of one size, of whole mebibytes.
+func parseSCSI(list string) ([]disk.Bytes, error) {
+	disks, err := disk.Parse(list)
+	if err != nil {
+		return nil, fmt.Errorf("SCSI disks: %w", err)
+	}
+	for _, size := range disks {
+		if size != disks[0] || size%(1<<20) != 0 {
+			return nil, fmt.Errorf("SCSI disks %q: want disks of one size and of whole mebibytes, for example 2x128M", list)
+		}
+	}
+	return disks, nil
 }
 
 func absolute(dir string) (string, error) {

@@ -10,7 +10,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -38,30 +37,6 @@ func (c *Cluster) Kill(ctx context.Context, node string) error {
 func (c *Cluster) Start(ctx context.Context, node string) error {
 	return c.order(ctx, daemon.PathNode+node+"/start")
 }
-
-// AddDisk gives a running node another blank disk, for example of "2G", and
-// returns its device. The disk stays over reboots.
-func (c *Cluster) AddDisk(ctx context.Context, node, size string) (device string, err error) {
-	device, err = c.ask(ctx, http.MethodPost, daemon.PathNode+node+"/disks?size="+url.QueryEscape(size))
-	if err != nil {
-		return "", err
-	}
-	// The name that other virtual machines would give it, as at boot.
-	_, err = c.Exec(ctx, node, "ln", "-sf", filepath.Base(device), alias(device))
-	return device, err
-}
-
-// RemoveDisk pulls a disk out of a running node. The kernel refuses while the
-// disk is open. It is there again at the next boot.
-func (c *Cluster) RemoveDisk(ctx context.Context, node, device string) error {
-	if _, err := c.ask(ctx, http.MethodDelete, daemon.PathNode+node+"/disks?device="+url.QueryEscape(device)); err != nil {
-		return err
-	}
-	_, err := c.Exec(ctx, node, "rm", "-f", alias(device))
-	return err
-}
-
-func alias(device string) string { return strings.Replace(device, "/dev/ubd", "/dev/vd", 1) }
 
 // Restart kills a program of the control plane, for example "kube-scheduler",
 // which is started again at once.

@@ -25,7 +25,7 @@ import (
 // several would take minutes.
 func TestALab(t *testing.T) {
 	dir := t.TempDir()
-	c, err := Up(t.Context(), Options{Dir: dir, Nodes: 2, Disks: "2x1G", Progress: t.Output()})
+	c, err := Up(t.Context(), Options{Dir: dir, Nodes: 2, Disks: "2x1G", SCSIDisks: "2x64M", Progress: t.Output()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,6 +49,8 @@ func TestALab(t *testing.T) {
 		{"volumes are there after a reboot, and pods again", reboot},
 		{"a power cut keeps what was written", powerCut},
 		{"a disk comes and goes", hotPlug},
+		{"disks are swapped and keep who they are and what is on them", swapped},
+		{"a SCSI disk is torn out, fails, grows and is read-only", unlucky},
 		{"a part of the control plane comes back", restart},
 	} {
 		if !t.Run(step.name, func(t *testing.T) { step.run(smoke{t, c, s.kube}) }) {
@@ -274,6 +276,84 @@ func hotPlug(s smoke) {
 	s.exec("n2", "vgremove -qy h")
 	s.must(s.lab.RemoveDisk(s.Context(), "n2", device))
 	s.exec("n2", "test ! -e /sys/block/ubdd")
+}
+
+// disk returns what a node says of a disk.
+func (s smoke) disk(node, device string) Disk {
+	s.Helper()
+	disks, err := s.lab.ListDisks(s.Context(), node)
+	s.must(err)
+	for _, d := range disks {
+		if d.Device == device {
+			return d
+		}
+	}
+	s.Fatalf("node %s has no %s but %v", node, device, disks)
+	return Disk{}
+}
+
+func swapped(s smoke) {
+	s.exec("n2", "echo one | dd of=/dev/ubdb conv=fsync; echo two | dd of=/dev/ubdc conv=fsync; echo three | dd of=/dev/sda conv=fsync")
+	wantText := func(device, text string) {
+		s.Helper()
+		if got := s.exec("n2", "head -c "+fmt.Sprint(len(text))+" "+device); got != text {
+			s.Errorf("%s begins with %q, want %q", device, got, text)
+		}
+	}
+	one := s.disk("n2", "/dev/ubdb")
+	s.must(s.lab.SwapDisks(s.Context(), "n2", one.ID, "/dev/ubdc"))
+	wantText("/dev/ubdb", "one") // until the next boot
+	s.must(s.lab.Reboot(s.Context(), "n2"))
+	wantText("/dev/ubdb", "two")
+	wantText("/dev/ubdc", "one")
+	if got := s.disk("n2", "/dev/ubdc"); got.ID != one.ID {
+		s.Errorf("%s became %s", one.ID, got.ID)
+	}
+	for _, device := range []string{"/dev/ubdb", "/dev/ubdc"} {
+		s.must(s.lab.RemoveDisk(s.Context(), "n2", device))
+	}
+	s.must(s.lab.SwapDisks(s.Context(), "n2", "/dev/ubdb", "/dev/ubdc"))
+	for _, id := range []string{"serial-N2-b", "serial-N2-c"} {
+		_, err := s.lab.ReturnDisk(s.Context(), "n2", id)
+		s.must(err)
+	}
+	wantText("/dev/ubdb", "one")
+	s.exec("n2", "echo three | dd of=/dev/sda conv=fsync")
+	s.must(s.lab.SwapDisks(s.Context(), "n2", "/dev/sda", "/dev/sdb"))
+	wantText("/dev/sdb", "three")
+	s.must(s.lab.SwapDisks(s.Context(), "n2", "/dev/sda", "/dev/sdb"))
+	s.must(s.lab.WaitReady(s.Context()))
+}
+
+func unlucky(s smoke) {
+	const device = "/dev/sda"
+	id := s.disk("n2", device).ID
+	s.exec("n2", "mkfs.ext4 -q "+device+" && mount "+device+" /mnt && echo kept >/mnt/f && sync")
+	s.must(s.lab.RemoveDisk(s.Context(), "n2", device))
+	s.exec("n2", "! head -c 1 "+device+" && umount /mnt")
+	back, err := s.lab.ReturnDisk(s.Context(), "n2", id)
+	s.must(err)
+	s.exec("n2", "mount "+back+" /mnt && grep kept /mnt/f && umount /mnt")
+	s.must(s.lab.FailDisk(s.Context(), "n2", id))
+	s.exec("n2", "! dd if="+back+" of=/dev/null count=1 iflag=direct")
+	s.must(s.lab.HealDisk(s.Context(), "n2", id))
+	s.exec("n2", "dd if="+back+" of=/dev/null count=1 iflag=direct")
+	s.must(s.lab.ProtectDisk(s.Context(), "n2", id, true))
+	s.exec("n2", "! dd if=/dev/zero of="+back+" count=1 seek=2048 conv=fsync")
+	s.must(s.lab.ProtectDisk(s.Context(), "n2", id, false))
+	s.exec("n2", "dd if=/dev/zero of="+back+" count=1 seek=2048 conv=fsync")
+	s.must(s.lab.GrowDisk(s.Context(), "n2", id, "1G"))
+	if got := s.disk("n2", back); got.Size != 1<<30 {
+		s.Errorf("the disk that grew has %s", got.Size)
+	}
+	s.must(s.lab.ShrinkDisks(s.Context(), "n2"))
+	if got := s.disk("n2", back); got.Size != 64<<20 {
+		s.Errorf("the disk that shrank has %s", got.Size)
+	}
+	s.must(s.lab.GrowDisk(s.Context(), "n2", "/dev/ubdc", "2G"))
+	if got := s.disk("n2", "/dev/ubdc"); got.Size != 2<<30 {
+		s.Errorf("the disk that grew has %s", got.Size)
+	}
 }
 
 func restart(s smoke) {

@@ -53,7 +53,11 @@ func Up(ctx context.Context, options Options) (*Cluster, error) {
 	}
 	c := &Cluster{config: daemon.Config{
 		Dir: o.Dir, Runtime: runtimeDir(o.Dir), Nodes: o.Nodes, Disks: o.disks, Memory: o.memory,
+		SCSI: len(o.scsi),
 	}}
+	if len(o.scsi) > 0 {
+		c.config.SCSISize = o.scsi[0]
+	}
 	if err := c.furnish(ctx, o); err != nil {
 		return nil, errors.Join(err, remove(o.Dir))
 	}

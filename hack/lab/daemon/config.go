@@ -23,10 +23,13 @@ type Config struct {
 	Seed     string       `json:"seed"` // the data disk of which every node gets a copy
 	Nodes    int          `json:"nodes"`
 	Disks    []disk.Bytes `json:"disks"`
-	Memory   disk.Bytes   `json:"memory"`
-	Port     int          `json:"port"`  // of the API server on the host's 127.0.0.1
-	Token    string       `json:"token"` // for commands in nodes
-	Admin    string       `json:"admin"` // the administrator's token at the API server
+	// SCSI is how many disks with a WWN each node has, in its memory, of SCSISize each.
+	SCSI     int        `json:"scsi"`
+	SCSISize disk.Bytes `json:"scsiSize"`
+	Memory   disk.Bytes `json:"memory"`
+	Port     int        `json:"port"`  // of the API server on the host's 127.0.0.1
+	Token    string     `json:"token"` // for commands in nodes
+	Admin    string     `json:"admin"` // the administrator's token at the API server
 
 	CA         pki.Pair            `json:"ca"`
 	Kubelets   map[string]pki.Pair `json:"kubelets"`   // by node

@@ -39,7 +39,7 @@ type Node struct {
 // Paths of the daemon's interface, HTTP on a Unix socket.
 const (
 	PathStatus    = "/status"
-	PathNode      = "/nodes/"      // POST NAME/start, NAME/kill, NAME/reboot, NAME/images; POST and DELETE NAME/disks
+	PathNode      = "/nodes/"      // POST NAME/start, NAME/kill, NAME/reboot, NAME/images, NAME/disks, NAME/disks/VERB
 	PathComponent = "/components/" // POST NAME/restart
 	PathDial      = "/dial"        // upgrades to a connection to ?address=
 	PathExec      = "/exec"        // upgrades to the protocol of package wire
@@ -55,14 +55,8 @@ func (d *daemon) handler() http.Handler {
 	mux.HandleFunc("POST "+PathNode+"{name}/{verb}", d.obey(func(ctx context.Context, r *http.Request) error {
 		return d.changeNode(ctx, r.PathValue("name"), r.PathValue("verb"))
 	}))
-	mux.HandleFunc("POST "+PathNode+"{name}/disks", d.plugIn)
-	mux.HandleFunc("DELETE "+PathNode+"{name}/disks", d.obey(func(ctx context.Context, r *http.Request) error {
-		m, err := d.machine(r.PathValue("name"))
-		if err != nil {
-			return err
-		}
-		return m.pullOut(ctx, r.URL.Query().Get("device"))
-	}))
+	mux.HandleFunc("POST "+PathNode+"{name}/disks", answer(d.plugIn))
+	mux.HandleFunc("POST "+PathNode+"{name}/disks/{verb}", answer(d.changeDisk))
 	mux.HandleFunc("POST "+PathComponent+"{name}/restart", d.obey(func(_ context.Context, r *http.Request) error {
 		return d.restart(r.PathValue("name"))
 	}))
@@ -137,24 +131,44 @@ func (d *daemon) status() Status {
 }
 
 // plugIn answers with the device of the new disk.
-func (d *daemon) plugIn(w http.ResponseWriter, r *http.Request) {
-	device, err := func() (string, error) {
-		m, err := d.machine(r.PathValue("name"))
-		if err != nil {
-			return "", err
-		}
-		size, err := disk.ParseBytes(r.URL.Query().Get("size"))
-		if err != nil {
-			return "", err
-		}
-		file := d.file("disks", fmt.Sprintf("%s-added-%d.img", m.name, time.Now().UnixNano()))
-		return m.plugIn(context.WithoutCancel(r.Context()), file, size)
-	}()
+func (d *daemon) plugIn(ctx context.Context, r *http.Request) (string, error) {
+	m, err := d.machine(r.PathValue("name"))
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusConflict)
-		return
+		return "", err
 	}
-	_, _ = w.Write([]byte(device)) // who asked is gone
+	size, err := disk.ParseBytes(r.URL.Query().Get("size"))
+	if err != nil {
+		return "", err
+	}
+	return m.plugIn(ctx, d.file("disks", fmt.Sprintf("%s-added-%d.img", m.name, time.Now().UnixNano())), size)
+}
+
+// changeDisk answers with the device of a disk with which something was done.
+func (d *daemon) changeDisk(ctx context.Context, r *http.Request) (string, error) {
+	m, err := d.machine(r.PathValue("name"))
+	if err != nil {
+		return "", err
+	}
+	asked := r.URL.Query()
+	order := diskOrder{verb: r.PathValue("verb"), name: asked.Get("disk"), with: asked.Get("with")}
+	if size := asked.Get("size"); size != "" {
+		if order.size, err = disk.ParseBytes(size); err != nil {
+			return "", err
+		}
+	}
+	return m.changeDisk(ctx, order)
+}
+
+// answer carries out an order that has an answer, whoever waits for it.
+func answer(order func(context.Context, *http.Request) (string, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		text, err := order(context.WithoutCancel(r.Context()), r)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusConflict)
+			return
+		}
+		_, _ = w.Write([]byte(text)) // who asked is gone
+	}
 }
 
 func (d *daemon) machine(name string) (*machine, error) {

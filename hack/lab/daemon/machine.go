@@ -34,9 +34,10 @@ type machine struct {
 	token  string
 	kernel vm.Kernel
 
-	mu      sync.Mutex // guards the fields below; held while the state changes
+	mu      sync.Mutex // guards the fields below and the disks of kernel; held while the state changes
 	process *os.Process
 	ended   chan struct{} // closed when process has ended
+	added   int           // how many disks were added to those with which the node began
 }
 
 // newMachine makes the card and the disks of node i.
@@ -59,7 +60,7 @@ func newMachine(c Config, i int) (*machine, error) {
 		if err := disk.Create(file, size); err != nil {
 			return nil, err
 		}
-		kernel.Disks = append(kernel.Disks, file)
+		kernel.Disks = append(kernel.Disks, vm.Disk{File: file, Serial: vm.Serial(name, j+1)})
 	}
 	return &machine{name: name, ip: network.NodeIP(i), token: c.Token, kernel: kernel}, nil
 }
@@ -77,6 +78,7 @@ func (c Config) guestConfig(i int) guest.Config {
 	name := NodeName(i)
 	return guest.Config{
 		Hostname: name, DataDisk: disk.Device(0), Disks: len(c.Disks), Shares: c.Shares(),
+		SCSI: c.SCSI, SCSISizeMB: int(c.SCSISize >> 20),
 		Node: &guest.Node{
 			IP: network.NodeIP(i), PodCIDR: network.NodePodCIDR(i),
 			Programs: c.Programs(), Images: c.Images(), Logs: c.Logs(), Token: c.Token,
@@ -130,39 +132,6 @@ func (m *machine) awaitAgent(ctx context.Context) error {
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
-}
-
-// plugIn gives the node another disk and returns its device.
-func (m *machine) plugIn(ctx context.Context, file string, size disk.Bytes) (string, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	i := len(m.kernel.Disks) + 1
-	if i > disk.Max {
-		return "", fmt.Errorf("node %s has %d disks, and cannot have more", m.name, disk.Max)
-	}
-	if err := disk.Create(file, size); err != nil {
-		return "", err
-	}
-	if m.process != nil {
-		if err := m.kernel.PlugIn(ctx, i, file); err != nil {
-			return "", err
-		}
-	}
-	m.kernel.Disks = append(m.kernel.Disks, file) // at the next boot it is there again
-	m.kernel.Config.Disks = len(m.kernel.Disks)
-	return disk.Device(i), nil
-}
-
-// pullOut takes a disk away while the node runs; the next boot brings it back.
-func (m *machine) pullOut(ctx context.Context, device string) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for i := range m.kernel.Disks {
-		if disk.Device(i+1) == device || disk.Alias(i+1) == device {
-			return m.kernel.PullOut(ctx, i+1)
-		}
-	}
-	return fmt.Errorf("disk %q: node %s has none of that name", device, m.name)
 }
 
 // current returns the running kernel, or false.

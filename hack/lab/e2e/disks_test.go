@@ -21,6 +21,15 @@ const (
 	spareDisk  = "/dev/ubdd"
 )
 
+// The SCSI disks of a node, which can be torn out, fail and grow while they are used,
+// and who they are.
+const (
+	oneDisk   = "/dev/sda"
+	otherDisk = "/dev/sdb"
+	oneID     = "wwn-0x33333330000007d0"
+	otherID   = "wwn-0x3333333000000fa0"
+)
+
 // configName is the NodeLocalStorageInitConfig that the chart installs.
 const configName = "open-local"
 

@@ -119,7 +119,7 @@ func (l *labs) setUp(t *testing.T, dir string) *suite {
 		t.Fatalf("the image of open-local is needed: make image: %v", err)
 	}
 	lab, err := cluster.Up(t.Context(), cluster.Options{
-		Dir: filepath.Join(root, dir), Nodes: 2, Disks: "4G,3G,2G",
+		Dir: filepath.Join(root, dir), Nodes: 2, Disks: "4G,3G,2G", SCSIDisks: "2x128M",
 		Images: []string{image}, Progress: os.Stderr,
 	})
 	if err != nil {
@@ -137,7 +137,7 @@ func (l *labs) setUp(t *testing.T, dir string) *suite {
 		t.Fatal(err)
 	}
 	s := &suite{
-		lab: lab, nodes: lab.Nodes(), kube: kubernetes.NewForConfigOrDie(config),
+		lab: lab, disks: lab, nodes: lab.Nodes(), kube: kubernetes.NewForConfigOrDie(config),
 		local: versioned.NewForConfigOrDie(config), other: dynamic.NewForConfigOrDie(config),
 		kubectl: func(ctx context.Context, args ...string) (string, error) {
 			cmd := exec.CommandContext(ctx, lab.Program("kubectl"), append([]string{"--kubeconfig", lab.Kubeconfig()}, args...)...)

@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/open-local/open-local/hack/lab/cluster"
 	"github.com/open-local/open-local/pkg/client/clientset/versioned"
 )
 
@@ -39,6 +40,11 @@ func TestOpenLocal(t *testing.T) {
 		{"wrong classes wait with the reason", wrongClasses},
 		{"a wrong class that binds at once fails with the reason", wrongClassesBoundAtOnce},
 		{"a device with data on it is left alone and named", deviceWithDataIsLeftAlone},
+		{"every disk says who it is and why it is not offered, whatever it is called", disksSayWhoTheyAre},
+		{"what a spec gets wrong is told, and nothing is done", mistakesAreTold},
+		{"a group takes new disks, grows with them and outlives one that is gone", groupsFollowTheirDisks},
+		{"a disk with data is used again once, when the spec says what is on it", diskIsUsedAgainOnce},
+		{"disks that swap their names across a reboot lose and mix nothing", swappedDisksMixNothing},
 		{"twenty pods at once fill a node to the last extent", burstFillsANode},
 		{"pods that race for room run as far as it goes and the others follow", racersShareWhatFits},
 		{"a burst goes on when the leading extender is killed in its midst", extenderDiesAmidABurst},
@@ -76,6 +82,7 @@ func TestOpenLocal(t *testing.T) {
 // A suite is the cluster that the cases run on.
 type suite struct {
 	lab   node
+	disks *cluster.Cluster // what is done to the disks of the nodes
 	kube  kubernetes.Interface
 	local versioned.Interface
 	other dynamic.Interface // kinds whose types are not at hand
@@ -97,7 +104,8 @@ type node interface {
 }
 
 // holdings are the volume groups with their free extents, the logical volumes, the
-// mounts of volumes and the limits of devices, by node.
+// mounts of volumes, the limits of devices, the disks with what is on those that are to
+// spare, and what volumes have them, by node.
 type holdings map[string][]string
 
 func (s *suite) holdings(t *testing.T) holdings {
@@ -117,6 +125,7 @@ func (s *suite) look(ctx context.Context) (holdings, error) {
 			{"lvs", "--noheadings", "--all", "-o", "vg_name,lv_name,lv_size"},
 			{"cat", "/proc/1/mounts"},
 			{"cat", limitsFile},
+			{"sh", "-c", "ls /dev/sd* /dev/ubd*; ls -A /mnt /mnt/open-local /var/lib/open-local/exclusive 2>/dev/null; wipefs -i -O DEVICE,TYPE " + spareDisk + " " + oneDisk + " " + otherDisk},
 		} {
 			said, err := s.lab.Exec(ctx, node, question...)
 			if err != nil {

@@ -29,13 +29,24 @@ type Kernel struct {
 	Config guest.Config
 	// Data is the file behind the machine's own disk, or empty.
 	Data string
-	// Disks are the files behind /dev/ubdb and so on.
-	Disks []string
+	// Disks are /dev/ubdb and so on. One without a file is a place where none is plugged in.
+	Disks []Disk
 	// Tap is the network interface of the host that is the machine's card.
 	Tap string
 	// Serial are the two ends of the serial line, or nil.
 	SerialIn, SerialOut *os.File
 }
+
+// A Disk is a file that a machine has for a disk.
+type Disk struct {
+	File string
+	// Serial is who the disk is, wherever it is plugged in: /sys/block/ubdX/serial.
+	Serial string
+}
+
+// Serial is the serial number of the disk with which a machine begins as its number i,
+// counting from 1.
+func Serial(machine string, i int) string { return strings.ToUpper(machine) + "-" + letter(i) }
 
 // Start writes the machine's configuration and starts its kernel. adjust may
 // change the command before, or be nil.
@@ -100,16 +111,15 @@ func (k Kernel) arguments(config string) []string {
 	if k.Data != "" {
 		args = append(args, "ubda="+k.Data)
 	}
-	for i, file := range k.Disks {
-		args = append(args, k.disk(i+1, file))
+	for i, d := range k.Disks {
+		if d.File != "" {
+			args = append(args, d.argument(i+1))
+		}
 	}
 	return args
 }
 
-// disk is how the kernel is told of its disk number i, counting from 1. The
-// serial number gives the disk an identity in /sys/block/ubdX/serial.
-func (k Kernel) disk(i int, file string) string {
-	return fmt.Sprintf("ubd%s=%s,,%s-%s", letter(i), file, strings.ToUpper(k.Name), letter(i))
-}
+// argument is how the kernel is told of its disk number i, counting from 1.
+func (d Disk) argument(i int) string { return fmt.Sprintf("ubd%s=%s,,%s", letter(i), d.File, d.Serial) }
 
 func letter(i int) string { return string(rune('a' + i)) }

@@ -22,8 +22,8 @@ const (
 )
 
 // PlugIn gives the running machine another disk: number i, counting from 1.
-func (k Kernel) PlugIn(ctx context.Context, i int, file string) error {
-	return k.order(ctx, "config "+k.disk(i, file))
+func (k Kernel) PlugIn(ctx context.Context, i int, d Disk) error {
+	return k.order(ctx, "config "+d.argument(i))
 }
 
 // PullOut takes disk number i away. The kernel refuses while the disk is open.

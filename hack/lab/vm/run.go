@@ -76,7 +76,7 @@ func prepare(ctx context.Context, argv []string, dir string, options Options) (K
 		if err := disk.Create(file, size); err != nil {
 			return Kernel{}, err
 		}
-		k.Disks = append(k.Disks, file)
+		k.Disks = append(k.Disks, Disk{File: file, Serial: Serial(k.Name, i+1)})
 	}
 	cwd := options.WorkingDir
 	if cwd == "" {
