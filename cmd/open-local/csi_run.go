@@ -170,6 +170,7 @@ func (r *csiRun) addNode(ctx context.Context) error {
 
 // addController makes the controller's service, and waits until it knows the cluster.
 func (r *csiRun) addController(ctx context.Context) error {
+	saveMemory()
 	calling, err := tlsfiles.Client(r.tlsFile("tls.crt"), r.tlsFile("tls.key"), r.tlsFile("ca.crt"), r.o.serverName)
 	if err != nil {
 		return err

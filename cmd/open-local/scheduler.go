@@ -83,6 +83,7 @@ func (o *schedulerOptions) addFlags(flags *pflag.FlagSet) {
 
 // runScheduler works until ctx ends.
 func runScheduler(ctx context.Context, o schedulerOptions) error {
+	saveMemory()
 	o.Prefer, o.Version = allocator.Preference(o.strategy), version
 	averse, err := extender.ParseAntiAffinity(o.antiAffinity)
 	if o.AntiAffinity = averse; err != nil {

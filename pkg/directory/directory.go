@@ -6,10 +6,12 @@ package directory
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/runtime"
 	coreinformers "k8s.io/client-go/informers/core/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
@@ -17,8 +19,8 @@ import (
 
 	"github.com/open-local/open-local/apis/storage/v1alpha1"
 	"github.com/open-local/open-local/pkg/client/clientset/versioned"
-	nlsinformers "github.com/open-local/open-local/pkg/client/informers/externalversions/storage/v1alpha1"
 	"github.com/open-local/open-local/pkg/driver"
+	"github.com/open-local/open-local/pkg/follow"
 	"github.com/open-local/open-local/pkg/slim"
 
 	corev1 "k8s.io/api/core/v1"
@@ -41,8 +43,10 @@ type Options struct {
 // Directory answers the CSI controller. Its methods may be called from any
 // goroutine, once Run has returned.
 type Directory struct {
-	o                      Options
-	volumes, reports, node cache.SharedIndexInformer
+	o       Options
+	volumes *follow.Cache[*record]
+	reports *follow.Cache[*report]
+	node    cache.SharedIndexInformer
 
 	mu   sync.Mutex           // guards what follows
 	made recent[driver.Place] // what no report shows yet
@@ -56,97 +60,87 @@ type Directory struct {
 // New returns a Directory that knows nothing until Run is called.
 func New(o Options) (*Directory, error) {
 	d := &Directory{
-		o:       o,
-		volumes: coreinformers.NewPersistentVolumeInformer(o.Kubernetes, 0, cache.Indexers{byHandle: handleOf, byShown: shownBy}),
-		reports: nlsinformers.NewNodeLocalStorageInformer(o.Storage, 0, cache.Indexers{byHandle: shelvesIn, bySnapshot: snapshotsOf}),
-		node:    coreinformers.NewNodeInformer(o.Kubernetes, 0, cache.Indexers{}),
-		made:    newRecent(func(p driver.Place) string { return p.Node }), gone: map[string]bool{}, missing: map[string]time.Time{},
+		o:    o,
+		node: coreinformers.NewNodeInformer(o.Kubernetes, 0, cache.Indexers{}),
+		made: newRecent(func(p driver.Place) string { return p.Node }), gone: map[string]bool{}, missing: map[string]time.Time{},
 
 		snapshots: newRecent(func(p driver.SnapshotPlace) string { return p.Node }), goneSnapshots: map[string]bool{},
 	}
-	for _, informer := range d.informers() {
-		if err := informer.SetTransform(d.keep); err != nil {
-			return nil, err
-		}
-	}
-	return d, d.forgetWhatIsGone()
-}
-
-// forgetWhatIsGone has what was removed forgotten when nothing shows it any more.
-func (d *Directory) forgetWhatIsGone() error {
-	_, err := d.reports.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    d.returned,
-		UpdateFunc: func(before, _ any) { d.reportChanged(before) },
-		DeleteFunc: func(obj any) { d.reportChanged(last(obj)) },
+	d.volumes = follow.New(follow.Options[*record]{
+		Name: "volumes", Type: &corev1.PersistentVolume{}, Source: follow.Source(o.Kubernetes, o.Kubernetes.CoreV1().PersistentVolumes()),
+		Keep:    func(obj runtime.Object) *record { return o.recordOf(obj.(*corev1.PersistentVolume)) }, //nolint:forcetypeassert // the reflector has looked
+		Indexes: map[string]func(*record) []string{byHandle: (*record).otherHandle, byShown: (*record).shows},
 	})
-	if err != nil {
-		return err
-	}
-	if _, err = d.node.AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: d.returned}); err != nil {
-		return err
-	}
-	_, err = d.volumes.AddEventHandler(cache.ResourceEventHandlerFuncs{DeleteFunc: func(obj any) {
-		if r, ok := last(obj).(*record); ok && r.handle() != "" {
-			d.volumeDropped(r.handle())
+	d.reports = follow.New(follow.Options[*report]{
+		Name: "reports", Type: &v1alpha1.NodeLocalStorage{}, Source: follow.Source(o.Storage, o.Storage.CsiV1alpha1().NodeLocalStorages()),
+		Keep:    func(obj runtime.Object) *report { return d.keepReport(obj.(*v1alpha1.NodeLocalStorage)) }, //nolint:forcetypeassert // the reflector has looked
+		Indexes: map[string]func(*report) []string{byHandle: (*report).handles, bySnapshot: (*report).snapshotHandles},
+	})
+	// What was removed is forgotten when nothing shows it any more.
+	d.volumes.Listen(func(_, _ *record) {}, func(last *record) {
+		if last.handle() != "" {
+			d.volumeDropped(last.handle())
+		}
+	})
+	d.reports.Listen(func(before, now *report) {
+		if before == nil {
+			d.returned(now.Key())
+		} else {
+			d.reportChanged(before)
+		}
+	}, d.reportChanged)
+	_, err := d.node.AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: func(obj any) {
+		if node, ok := obj.(*corev1.Node); ok {
+			d.returned(node.Name)
 		}
 	}})
-	return err
-}
-
-// last returns the last that was seen of an object that is gone.
-func last(obj any) any {
-	if gone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
-		return gone.Obj
-	}
-	return obj
-}
-
-// informers returns all, in the order in which they start.
-func (d *Directory) informers() []cache.SharedIndexInformer {
-	return []cache.SharedIndexInformer{d.volumes, d.reports, d.node}
+	return d, errors.Join(err, d.node.SetTransform(trimNode))
 }
 
 // Run follows the cluster until ctx ends. It returns when all that there is has
 // been read: one kind after the other, so that what reading takes is not taken for all of
 // them at one time.
 func (d *Directory) Run(ctx context.Context) error {
-	for _, informer := range d.informers() {
-		go informer.RunWithContext(ctx)
-		if !cache.WaitForCacheSync(ctx.Done(), informer.HasSynced) {
-			return fmt.Errorf("reading volumes, reports and nodes: %w", context.Cause(ctx))
-		}
+	go d.volumes.Run(ctx)
+	if err := d.volumes.Wait(ctx); err != nil {
+		return err
+	}
+	go d.reports.Run(ctx)
+	if err := d.reports.Wait(ctx); err != nil {
+		return err
+	}
+	go d.node.RunWithContext(ctx)
+	if !cache.WaitForCacheSync(ctx.Done(), d.node.HasSynced) {
+		return fmt.Errorf("reading all nodes: %w", context.Cause(ctx))
 	}
 	return nil
 }
 
 // byHandle is the index of volumes by handles that are not their names, and of reports by
-// the shelves of volume handles.
+// the handles of the volumes in them.
 const byHandle = "handle"
 
-// keep is the transform of all caches: it returns what is kept of an object. The names of
-// volumes in reports share the memory of their PersistentVolumes'.
-func (d *Directory) keep(obj any) (any, error) {
-	switch o := obj.(type) {
-	case *corev1.PersistentVolume:
-		return d.o.recordOf(o), nil
-	case *v1alpha1.NodeLocalStorage:
-		r := reportOf(o)
-		for i := range r.groups {
-			for j := range r.groups[i].volumes {
-				v := &r.groups[i].volumes[j]
-				if pv, known := got[*record](d.volumes, v.handle); known {
-					v.handle = slim.Share(v.handle, pv.Key())
-				}
+// keepReport returns what is kept of a report. The names of volumes in it share the memory
+// of their PersistentVolumes'.
+func (d *Directory) keepReport(nls *v1alpha1.NodeLocalStorage) *report {
+	r := reportOf(nls)
+	for i := range r.groups {
+		for j := range r.groups[i].volumes {
+			v := &r.groups[i].volumes[j]
+			if pv, known := d.volumes.Get(v.handle); known {
+				v.handle = slim.Share(v.handle, pv.Key())
 			}
 		}
-		return r, nil
-	case *corev1.Node:
-		return trimNode(o), nil
 	}
-	return obj, nil
+	return r
 }
 
-func trimNode(node *corev1.Node) *corev1.Node {
+// trimNode is the transform of nodes.
+func trimNode(obj any) (any, error) {
+	node, ok := obj.(*corev1.Node)
+	if !ok {
+		return obj, nil
+	}
 	kept := &corev1.Node{}
 	kept.Name, kept.ResourceVersion, kept.UID = node.Name, node.ResourceVersion, node.UID
 	kept.Status.Addresses = node.Status.Addresses
@@ -155,14 +149,5 @@ func trimNode(node *corev1.Node) *corev1.Node {
 			kept.Status.Conditions = []corev1.NodeCondition{{Type: condition.Type, Status: condition.Status}}
 		}
 	}
-	return kept
-}
-
-// got returns what an informer has under the key, if anything.
-func got[T any](informer cache.SharedIndexInformer, key string) (typed T, is bool) {
-	obj, exists, _ := informer.GetStore().GetByKey(key) // from memory, which does not fail
-	if exists {
-		typed, is = obj.(T)
-	}
-	return typed, is
+	return kept, nil
 }

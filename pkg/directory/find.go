@@ -6,10 +6,7 @@ import (
 	"maps"
 	"slices"
 
-	"k8s.io/client-go/tools/cache"
-
 	"github.com/open-local/open-local/pkg/driver"
-	"github.com/open-local/open-local/pkg/slim"
 )
 
 // Find returns where the volume is. A report has looked, so it is believed first;
@@ -58,7 +55,7 @@ func compareBool(a, b bool) int {
 // it, is there or not. d.mu is held.
 func (d *Directory) present(node string) error {
 	_, isNode, _ := d.node.GetStore().GetByKey(node)
-	_, isReport, _ := d.reports.GetStore().GetByKey(node)
+	_, isReport := d.reports.Get(node)
 	if isNode || isReport {
 		delete(d.missing, node)
 		return nil
@@ -77,11 +74,7 @@ func (d *Directory) present(node string) error {
 
 // returned notes that a node, or its report, is there: when it leaves again, its volumes
 // count as gone after a whole NodeGrace and not at once.
-func (d *Directory) returned(obj any) {
-	name, err := cache.DeletionHandlingMetaNamespaceKeyFunc(obj)
-	if err != nil {
-		return
-	}
+func (d *Directory) returned(name string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.missing, name)
@@ -117,15 +110,13 @@ func (d *Directory) Forget(id string) {
 // Volumes returns all volumes, by their handles.
 func (d *Directory) Volumes() map[string]driver.Place {
 	recorded, reported := map[string]driver.Place{}, map[string]driver.Place{}
-	for _, obj := range d.volumes.GetStore().List() {
-		if r, ok := obj.(*record); ok && r.handle() != "" {
-			recorded[r.handle()] = r.place()
+	for _, r := range d.volumes.List() {
+		if handle := r.handle(); handle != "" {
+			recorded[handle] = r.place()
 		}
 	}
-	for _, obj := range d.reports.GetStore().List() {
-		if r, ok := obj.(*report); ok {
-			maps.Insert(reported, r.places)
-		}
+	for _, r := range d.reports.List() {
+		maps.Insert(reported, r.places)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -152,12 +143,9 @@ func (d *Directory) recorded(id string) (driver.Place, bool) {
 // reported returns the places at which reports show the volume.
 func (d *Directory) reported(id string) []driver.Place {
 	var places []driver.Place
-	objs, _ := d.reports.GetIndexer().ByIndex(byHandle, slim.Shelf(id))
-	for _, obj := range objs {
-		if r, ok := obj.(*report); ok {
-			if place, has := r.place(id); has {
-				places = append(places, place)
-			}
+	for _, r := range d.reports.By(byHandle, id) {
+		if place, has := r.place(id); has {
+			places = append(places, place)
 		}
 	}
 	return places

@@ -6,10 +6,11 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/utils/clock"
 
 	"github.com/open-local/open-local/apis/storage/v1alpha1"
+	nlsfake "github.com/open-local/open-local/pkg/client/clientset/versioned/fake"
 	"github.com/open-local/open-local/pkg/driver"
 	"github.com/open-local/open-local/pkg/volume"
 )
@@ -35,25 +36,23 @@ func TestWhatNobodyShowsAnyMoreIsForgotten(t *testing.T) {
 		"the PersistentVolume goes before the volume": {volumes: []*record{recorded}, now: []v1alpha1.LogicalVolume{shown}, drop: true, gone: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d, err := New(Options{Driver: volume.DefaultDriver, NodeGrace: time.Minute, Clock: clock.RealClock{}})
+			d, err := New(Options{Kubernetes: fake.NewClientset(), Storage: nlsfake.NewSimpleClientset(), Driver: volume.DefaultDriver, NodeGrace: time.Minute, Clock: clock.RealClock{}})
 			if err != nil {
 				t.Fatal(err)
 			}
 			before := reportWith(shown, snapshot)
-			put(t, d.reports.GetIndexer(), before)
+			d.reports.Put(before)
 			for _, pv := range test.volumes {
-				put(t, d.volumes.GetIndexer(), pv)
+				d.volumes.Put(pv)
 			}
 			d.Remember("vol", driver.Place{Node: "n1"})
 			d.Forget("vol")
 			d.ForgetSnapshot("snap")
 
-			put(t, d.reports.GetIndexer(), reportWith(test.now...))
+			d.reports.Put(reportWith(test.now...))
 			d.reportChanged(before)
 			if test.drop {
-				if err := d.volumes.GetIndexer().Delete(recorded); err != nil {
-					t.Fatal(err)
-				}
+				d.volumes.Drop(recorded.Key())
 				d.volumeDropped("vol")
 			}
 			if got := len(d.gone) + len(d.goneSnapshots); got != test.gone {
@@ -67,7 +66,7 @@ func TestWhatNobodyShowsAnyMoreIsForgotten(t *testing.T) {
 }
 
 func TestWhatNobodyShowsIsNotRemembered(t *testing.T) {
-	d, err := New(Options{Driver: volume.DefaultDriver, NodeGrace: time.Minute, Clock: clock.RealClock{}})
+	d, err := New(Options{Kubernetes: fake.NewClientset(), Storage: nlsfake.NewSimpleClientset(), Driver: volume.DefaultDriver, NodeGrace: time.Minute, Clock: clock.RealClock{}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,13 +74,6 @@ func TestWhatNobodyShowsIsNotRemembered(t *testing.T) {
 	d.Forget("vol") // undone before anybody saw it
 	if len(d.gone) > 0 {
 		t.Errorf("remembered as gone: %v", d.gone)
-	}
-}
-
-func put(t *testing.T, indexer cache.Indexer, object any) {
-	t.Helper()
-	if err := indexer.Update(object); err != nil {
-		t.Fatal(err)
 	}
 }
 

@@ -14,7 +14,11 @@ import (
 
 // Names returns the nodes that have a report, ordered.
 func (d *Directory) Names() []string {
-	names := d.reports.GetStore().ListKeys()
+	reports := d.reports.List()
+	names := make([]string, len(reports))
+	for i, r := range reports {
+		names[i] = r.Key()
+	}
 	slices.Sort(names)
 	return names
 }
@@ -24,7 +28,7 @@ func (d *Directory) Names() []string {
 // extender knows as well, which would refuse the pods that kube-scheduler tries again. It is false for a node that has no report or cannot be
 // reached.
 func (d *Directory) Capacity(name string) (capacity.Node, bool) {
-	r, ok := got[*report](d.reports, name)
+	r, ok := d.reports.Get(name)
 	if !ok {
 		return capacity.Node{}, false
 	}
@@ -56,9 +60,10 @@ func (d *Directory) Connect(name string) (driver.RemoteNode, error) {
 
 // address returns where a node that is ready answers.
 func (d *Directory) address(name string) (string, error) {
-	node, known := got[*corev1.Node](d.node, name)
+	obj, known, _ := d.node.GetStore().GetByKey(name)
+	node, isNode := obj.(*corev1.Node)
 	switch {
-	case !known:
+	case !known || !isNode:
 		return "", fmt.Errorf("node %q is not in the cluster: %w", name, driver.ErrNodeUnavailable)
 	case !ready(node):
 		return "", fmt.Errorf("node %q is not ready: %w", name, driver.ErrNodeUnavailable)

@@ -51,8 +51,9 @@ func (o *Own) Ready() error {
 // Managed returns the volume groups that volumes may be cut from, and how many bytes
 // ours may have of each. Before the agent has reported it is provision.ErrNotReady.
 func (o *Own) Managed() (map[string]capacity.Bytes, error) {
-	r, reported := got[*report](o.informer, o.node)
-	if !reported || !r.running {
+	obj, reported, _ := o.informer.GetStore().GetByKey(o.node)
+	r, is := obj.(*report)
+	if !reported || !is || !r.running {
 		return nil, fmt.Errorf("reading NodeLocalStorage %s: the agent has not reported: %w", o.node, provision.ErrNotReady)
 	}
 	managed := map[string]capacity.Bytes{}

@@ -37,11 +37,7 @@ func (r *recent[P]) remove(id string) {
 // reportChanged drops what was remembered of volumes and snapshots that are gone, now that
 // a report that showed them does so no more. Without that every volume that ever was would
 // be remembered.
-func (d *Directory) reportChanged(before any) {
-	r, ok := before.(*report)
-	if !ok {
-		return
-	}
+func (d *Directory) reportChanged(r *report) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for i := range r.groups {
@@ -51,8 +47,7 @@ func (d *Directory) reportChanged(before any) {
 			}
 		}
 		for id := range r.groups[i].snapshots {
-			reports, _ := d.reports.GetIndexer().ByIndex(bySnapshot, id)
-			if d.goneSnapshots[id] && len(reports) == 0 {
+			if d.goneSnapshots[id] && len(d.reports.By(bySnapshot, id)) == 0 {
 				delete(d.goneSnapshots, id)
 			}
 		}

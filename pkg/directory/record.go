@@ -1,6 +1,7 @@
 package directory
 
 import (
+	"slices"
 	"unique"
 
 	corev1 "k8s.io/api/core/v1"
@@ -68,37 +69,28 @@ func (r *record) place() driver.Place {
 	return driver.Place{Node: where.node, Kind: where.kind, Group: where.group, Size: r.size, Snapshot: where.snapshot, Proven: true}
 }
 
-// handleOf indexes records whose handle is not their name. The others are found by name.
-func handleOf(obj any) ([]string, error) {
-	r, ok := obj.(*record)
-	if !ok || r.at.Value().handle == "" {
-		return nil, nil
+// otherHandle returns the handle of a record that has another name. The others are found
+// by name.
+func (r *record) otherHandle() []string {
+	if other := r.at.Value().handle; other != "" {
+		return []string{other}
 	}
-	return []string{r.at.Value().handle}, nil
+	return nil
 }
 
-// shownBy indexes records by the snapshot that they show.
-func shownBy(obj any) ([]string, error) {
-	r, ok := obj.(*record)
-	if !ok || r.at.Value().snapshot == "" {
-		return nil, nil
+// shows returns the snapshot that the volume shows, if any.
+func (r *record) shows() []string {
+	if snapshot := r.at.Value().snapshot; snapshot != "" {
+		return []string{snapshot}
 	}
-	return []string{r.at.Value().snapshot}, nil
+	return nil
 }
 
 // recordsOf returns what PersistentVolumes record of the volume.
 func (d *Directory) recordsOf(id string) []*record {
-	var all []*record
-	if obj, exists, _ := d.volumes.GetStore().GetByKey(id); exists {
-		if r, ok := obj.(*record); ok && r.handle() == id {
-			all = append(all, r)
-		}
-	}
-	objs, _ := d.volumes.GetIndexer().ByIndex(byHandle, id)
-	for _, obj := range objs {
-		if r, ok := obj.(*record); ok {
-			all = append(all, r)
-		}
+	all := d.volumes.By(byHandle, id)
+	if r, known := d.volumes.Get(id); known && r.handle() == id && !slices.Contains(all, r) {
+		all = append(all, r)
 	}
 	return all
 }

@@ -1,6 +1,7 @@
 package directory
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -152,30 +153,20 @@ func (r *report) snapshot(id string) (found driver.SnapshotPlace, has bool) {
 	return found, has
 }
 
-// shelvesIn indexes reports by the shelves of the volumes in them.
-func shelvesIn(obj any) ([]string, error) {
-	r, ok := obj.(*report)
-	if !ok {
-		return nil, nil
-	}
+// handles returns the volumes in the report.
+func (r *report) handles() []string {
 	var all []string
 	for id := range r.places {
-		all = append(all, slim.Shelf(id))
+		all = append(all, id)
 	}
-	return all, nil
+	return all
 }
 
-// snapshotsOf indexes reports by the snapshots in them.
-func snapshotsOf(obj any) ([]string, error) {
-	r, ok := obj.(*report)
-	if !ok {
-		return nil, nil
-	}
+// snapshotHandles returns the snapshots in the report.
+func (r *report) snapshotHandles() []string {
 	var all []string
 	for i := range r.groups {
-		for id := range r.groups[i].snapshots {
-			all = append(all, id)
-		}
+		all = slices.AppendSeq(all, maps.Keys(r.groups[i].snapshots))
 	}
-	return all, nil
+	return all
 }

@@ -20,12 +20,10 @@ const (
 // here. One that neither names is driver.ErrNoSnapshot. ShownBy is told in any case.
 func (d *Directory) FindSnapshot(id string) (driver.SnapshotPlace, error) {
 	var place driver.SnapshotPlace
-	objs, _ := d.reports.GetIndexer().ByIndex(bySnapshot, id)
-	reported := len(objs) > 0
-	for _, obj := range objs {
-		if r, ok := obj.(*report); ok {
-			place, _ = r.snapshot(id)
-		}
+	reports := d.reports.By(bySnapshot, id)
+	reported := len(reports) > 0
+	for _, r := range reports {
+		place, _ = r.snapshot(id)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -46,11 +44,8 @@ func (d *Directory) FindSnapshot(id string) (driver.SnapshotPlace, error) {
 // shown names the PersistentVolumes that show the snapshot, ordered.
 func (d *Directory) shown(id string) []string {
 	var names []string
-	objs, _ := d.volumes.GetIndexer().ByIndex(byShown, id)
-	for _, obj := range objs {
-		if r, ok := obj.(*record); ok {
-			names = append(names, r.Key())
-		}
+	for _, r := range d.volumes.By(byShown, id) {
+		names = append(names, r.Key())
 	}
 	slices.Sort(names)
 	return names
@@ -75,11 +70,9 @@ func (d *Directory) ForgetSnapshot(id string) {
 // Snapshots returns all snapshots, by their handles.
 func (d *Directory) Snapshots() map[string]driver.SnapshotPlace {
 	reported := map[string]driver.SnapshotPlace{}
-	for _, obj := range d.reports.GetStore().List() {
-		if r, ok := obj.(*report); ok {
-			for i := range r.groups {
-				maps.Copy(reported, r.groups[i].snapshots)
-			}
+	for _, r := range d.reports.List() {
+		for i := range r.groups {
+			maps.Copy(reported, r.groups[i].snapshots)
 		}
 	}
 	d.mu.Lock()

@@ -14,7 +14,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	corefake "k8s.io/client-go/kubernetes/fake"
-	"k8s.io/client-go/tools/cache"
 	extenderv1 "k8s.io/kube-scheduler/extender/v1"
 	clocktesting "k8s.io/utils/clock/testing"
 
@@ -128,16 +127,9 @@ func filled(t testing.TB, nodes, groups, claims int) (s *Scheduler, p *corev1.Po
 	if err != nil {
 		t.Fatal(err)
 	}
-	add := func(to cache.Store, obj any) {
-		kept, err := s.caches.keep(obj)
-		if err == nil {
-			err = to.Add(kept)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+	if err := s.caches.classes.GetStore().Add(class("lvm")); err != nil {
+		t.Fatal(err)
 	}
-	add(s.caches.classes, class("lvm"))
 	for i := range nodes {
 		name := fmt.Sprintf("node-%05d.example.org", i)
 		names = append(names, name)
@@ -148,23 +140,22 @@ func filled(t testing.TB, nodes, groups, claims int) (s *Scheduler, p *corev1.Po
 		}
 		s.ledger.Report(name, reportOf(nls(name, vgs...)).says)
 	}
-	addClaim, addPod := func(obj any) { add(s.caches.claims, obj) }, func(obj any) { add(s.caches.pods, obj) }
-	p = benchPod(addClaim, addPod, "p", claims, 10)
-	benchPod(addClaim, addPod, "large", claims, 2000)
+	p = benchPod(s.caches, "p", claims, 10)
+	benchPod(s.caches, "large", claims, 2000)
 	s.ready.Store(true)
 	return s, p, names
 }
 
 // benchPod adds a pod with its claims, and returns it as large as pods are.
-func benchPod(addClaim, addPod func(any), name string, claims int, gibs int64) *corev1.Pod {
+func benchPod(in *caches, name string, claims int, gibs int64) *corev1.Pod {
 	p := pod(name)
 	for i := range claims {
 		c := claim(fmt.Sprint("data-", name, i), 0, "lvm")
 		c.Spec.Resources.Requests[corev1.ResourceStorage] = *resource.NewQuantity((gibs+int64(i))<<30, resource.BinarySI)
-		addClaim(c)
+		in.claims.Put(in.keepClaim(c))
 		p.Spec.Volumes = append(p.Spec.Volumes, pod(name, c.Name).Spec.Volumes...)
 	}
-	addPod(p)
+	in.pods.Put(in.keepPod(p))
 	for i := range 3 {
 		c := corev1.Container{Name: fmt.Sprint("c", i), Image: "registry.example.org/some/image:v1.2.3", Command: []string{"/bin/app", "--serve"}}
 		for e := range 10 {

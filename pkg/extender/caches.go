@@ -3,72 +3,96 @@ package extender
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 
+	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	coreinformers "k8s.io/client-go/informers/core/v1"
 	storageinformers "k8s.io/client-go/informers/storage/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 
+	"github.com/open-local/open-local/apis/storage/v1alpha1"
 	"github.com/open-local/open-local/pkg/client/clientset/versioned"
-	nlsinformers "github.com/open-local/open-local/pkg/client/informers/externalversions/storage/v1alpha1"
-	"github.com/open-local/open-local/pkg/slim"
+	"github.com/open-local/open-local/pkg/follow"
 )
 
-// caches are what is watched. In them are records, nodes and classes.
+// caches are what is watched: records of what there are hundreds of thousands of, and
+// objects of what there are few of.
 type caches struct {
 	driver string
 
-	pods, claims, volumes, nodes, classes, storages cache.Indexer
+	volumes *follow.Cache[*volumeRecord]
+	claims  *follow.Cache[*claimRecord]
+	reports *follow.Cache[*reportRecord]
+	pods    *follow.Cache[*podRecord]
+
+	nodes, classes cache.SharedIndexInformer
 
 	contents *contents // nil where snapshots are not looked for
-
-	// informers are in the order in which they start: the names in records of the first
-	// are shared by the others.
-	informers []namedInformer
-	running   sync.WaitGroup
-}
-
-type namedInformer struct {
-	cache.SharedIndexInformer
-	name string
+	running  sync.WaitGroup
 }
 
 // Indexes of the caches.
 const (
-	byClaim        = "claim"        // pods, by the shelves of the claims they use
+	byClaim        = "claim"        // pods, by namespace/name of the claims they use
 	bySelectedNode = "selectedNode" // claims without a volume, by the node selected for them
 )
 
 func newCaches(driver string, core kubernetes.Interface, storage versioned.Interface) (*caches, error) {
 	c := &caches{driver: driver}
-	c.informers = []namedInformer{
-		{coreinformers.NewPersistentVolumeInformer(core, 0, cache.Indexers{}), "volumes"},
-		{coreinformers.NewPersistentVolumeClaimInformer(core, "", 0, cache.Indexers{bySelectedNode: selectedNodeOf}), "claims"},
-		{nlsinformers.NewNodeLocalStorageInformer(storage, 0, cache.Indexers{bySnapshot: snapshotsIn}), "storages"},
-		{coreinformers.NewPodInformer(core, "", 0, cache.Indexers{byClaim: shelvesOfPod}), "pods"},
-		{coreinformers.NewNodeInformer(core, 0, cache.Indexers{}), "nodes"},
-		{storageinformers.NewStorageClassInformer(core, 0, cache.Indexers{}), "classes"},
-	}
-	into := []*cache.Indexer{&c.volumes, &c.claims, &c.storages, &c.pods, &c.nodes, &c.classes}
-	var errs []error
-	for i, informer := range c.informers {
-		*into[i] = informer.GetIndexer()
-		errs = append(errs, informer.SetTransform(c.keep))
-	}
-	return c, errors.Join(errs...)
+	c.volumes = follow.New(follow.Options[*volumeRecord]{
+		Name: "volumes", Type: &corev1.PersistentVolume{}, Source: follow.Source(core, core.CoreV1().PersistentVolumes()),
+		Keep: keeping(func(pv *corev1.PersistentVolume) *volumeRecord { return volumeOf(driver, pv) }),
+	})
+	c.claims = follow.New(follow.Options[*claimRecord]{
+		Name: "claims", Type: &corev1.PersistentVolumeClaim{}, Source: follow.Source(core, core.CoreV1().PersistentVolumeClaims("")),
+		Keep: keeping(c.keepClaim), Indexes: map[string]func(*claimRecord) []string{bySelectedNode: (*claimRecord).waitsFor},
+	})
+	c.reports = follow.New(follow.Options[*reportRecord]{
+		Name: "reports", Type: &v1alpha1.NodeLocalStorage{}, Source: follow.Source(storage, storage.CsiV1alpha1().NodeLocalStorages()),
+		Keep: keeping(c.keepReport), Indexes: map[string]func(*reportRecord) []string{bySnapshot: (*reportRecord).snapshotHandles},
+	})
+	c.pods = follow.New(follow.Options[*podRecord]{
+		Name: "pods", Type: &corev1.Pod{}, Source: follow.Source(core, core.CoreV1().Pods("")),
+		Keep: keeping(c.keepPod), Indexes: map[string]func(*podRecord) []string{byClaim: (*podRecord).claims},
+	})
+	c.nodes = coreinformers.NewNodeInformer(core, 0, cache.Indexers{})
+	c.classes = storageinformers.NewStorageClassInformer(core, 0, cache.Indexers{})
+	return c, errors.Join(c.nodes.SetTransform(strip), c.classes.SetTransform(strip))
 }
+
+// keeping turns what keeps of objects of a type into what keeps of any object; it is
+// called for that type only.
+func keeping[O runtime.Object, T any](keep func(O) T) func(runtime.Object) T {
+	return func(obj runtime.Object) T {
+		return keep(obj.(O)) //nolint:forcetypeassert // the reflector has looked
+	}
+}
+
+// kinds is of how many kinds there are watches.
+const kinds = 6
 
 // start begins to watch and returns when all caches have been filled once. They are filled
 // one after the other: what it takes to read many objects is not taken for all of them at
-// one time.
+// one time, and names in records of the first are shared by the others.
 func (c *caches) start(ctx context.Context) error {
 	c.contents.start(ctx)
-	for _, informer := range c.informers {
+	for _, follow := range []struct {
+		run  func(context.Context)
+		wait func(context.Context) error
+	}{{c.volumes.Run, c.volumes.Wait}, {c.claims.Run, c.claims.Wait}, {c.reports.Run, c.reports.Wait}, {c.pods.Run, c.pods.Wait}} {
+		c.running.Go(func() { follow.run(ctx) })
+		if err := follow.wait(ctx); err != nil {
+			return err
+		}
+	}
+	for name, informer := range map[string]cache.SharedIndexInformer{"nodes": c.nodes, "classes": c.classes} {
 		c.running.Go(func() { informer.RunWithContext(ctx) })
 		if !cache.WaitForCacheSync(ctx.Done(), informer.HasSynced) {
-			return errors.New("waiting for the cache of " + informer.name + ": told to stop")
+			return fmt.Errorf("reading all %s: %w", name, context.Cause(ctx))
 		}
 	}
 	return nil
@@ -80,59 +104,15 @@ func (c *caches) stop() {
 	c.contents.stop()
 }
 
-func (c *caches) pod(key string) (*podRecord, bool)     { return got[*podRecord](c.pods, key) }
-func (c *caches) claim(key string) (*claimRecord, bool) { return got[*claimRecord](c.claims, key) }
-func (c *caches) volume(name string) (*volumeRecord, bool) {
-	return got[*volumeRecord](c.volumes, name)
-}
-func (c *caches) report(node string) (*reportRecord, bool) {
-	return got[*reportRecord](c.storages, node)
-}
+// class returns the class of that name, if there is one.
 func (c *caches) class(name string) (*storagev1.StorageClass, bool) {
-	return got[*storagev1.StorageClass](c.classes, name)
+	obj, exists, _ := c.classes.GetStore().GetByKey(name) // from memory, which does not fail
+	class, is := obj.(*storagev1.StorageClass)
+	return class, exists && is
 }
 
-// podsWith returns the pods that use the claim, in no order.
-func (c *caches) podsWith(claim string) []*podRecord {
-	var users []*podRecord
-	for _, pod := range indexed[*podRecord](c.pods, byClaim, slim.Shelf(claim)) {
-		for i := range pod.volumes {
-			if pod.volumes[i].claim == claim {
-				users = append(users, pod)
-				break
-			}
-		}
-	}
-	return users
-}
-
-// got returns what is under the key, if anything.
-func got[T any](store cache.Store, key string) (typed T, is bool) {
-	obj, exists, _ := store.GetByKey(key) // from memory, which does not fail
-	if exists {
-		typed, is = obj.(T)
-	}
-	return typed, is
-}
-
-// listed returns all objects, in no order.
-func listed[T any](store cache.Store) []T { return ofType[T](store.List()) }
-
-// indexed returns the objects under the key of an index that exists.
-func indexed[T any](indexer cache.Indexer, index, key string) []T {
-	objects, err := indexer.ByIndex(index, key)
-	if err != nil {
-		panic(err) // a misspelt index: every use is in this package
-	}
-	return ofType[T](objects)
-}
-
-func ofType[T any](objects []any) []T {
-	typed := make([]T, 0, len(objects))
-	for _, obj := range objects {
-		if t, ok := obj.(T); ok {
-			typed = append(typed, t)
-		}
-	}
-	return typed
+// hasNode reports whether there is a node of that name.
+func (c *caches) hasNode(name string) bool {
+	_, exists, _ := c.nodes.GetStore().GetByKey(name)
+	return exists
 }

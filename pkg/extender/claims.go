@@ -88,11 +88,10 @@ func older(a, b *claimRecord) int {
 	return cmp.Or(cmp.Compare(a.created, b.created), cmp.Compare(a.Namespace(), b.Namespace()), cmp.Compare(a.Name(), b.Name()))
 }
 
-// selectedNodeOf is the index of claims without a volume by the nodes selected for them.
-func selectedNodeOf(obj any) ([]string, error) {
-	claim, ok := obj.(*claimRecord)
-	if !ok || claim.volume != "" || claim.selected() == "" {
-		return nil, nil
+// waitsFor returns the node that the claim waits for, if any, to have a volume there.
+func (c *claimRecord) waitsFor() []string {
+	if c.volume != "" || c.selected() == "" {
+		return nil
 	}
-	return []string{claim.selected()}, nil
+	return []string{c.selected()}
 }

@@ -106,8 +106,13 @@ func (c *contents) handleOf(namespace, name string) (string, error) {
 		return "", fmt.Errorf("%w source: VolumeSnapshotContents cannot be read; are the kinds of %s installed?", volume.ErrInvalid, snapshotGroup)
 	}
 	var youngest *unstructured.Unstructured
-	for _, content := range indexed[*unstructured.Unstructured](c.informer.GetIndexer(), byVolumeSnapshot, namespace+"/"+name) {
-		if youngest == nil || youngest.GetCreationTimestamp().Time.Before(content.GetCreationTimestamp().Time) {
+	found, err := c.informer.GetIndexer().ByIndex(byVolumeSnapshot, namespace+"/"+name)
+	if err != nil {
+		panic(err) // a misspelt index
+	}
+	for _, obj := range found {
+		content, is := obj.(*unstructured.Unstructured)
+		if is && (youngest == nil || youngest.GetCreationTimestamp().Time.Before(content.GetCreationTimestamp().Time)) {
 			youngest = content
 		}
 	}

@@ -119,7 +119,7 @@ func TestAPodMadeAnewHasAnotherInlineVolume(t *testing.T) {
 	anew.UID = "uid-anew"
 	w.create(anew)
 	w.until("it is seen", func() bool {
-		p, known := w.s.caches.pod("default/p")
+		p, known := w.s.caches.pods.Get("default/p")
 		return known && p.uid == "uid-anew"
 	})
 	w.mustFit(anew, "n1", "n1")
@@ -135,7 +135,7 @@ func TestABurstOfInlineVolumesOverCommitsNothing(t *testing.T) {
 	for i := range pods {
 		p := scratchPod(fmt.Sprint("p", i), 30*gib)
 		w.create(p)
-		w.until("it is seen", func() bool { _, known := w.s.caches.pod("default/" + p.Name); return known })
+		w.until("it is seen", func() bool { _, known := w.s.caches.pods.Get("default/" + p.Name); return known })
 		w.clock.Step(DefaultHoldWait) // nobody waits for others to choose
 		fit, reasons := w.filter(p, "n1", "n2")
 		if fit == "" {
@@ -214,7 +214,7 @@ func TestAPodMadeAnewWaitsForAnEphemeralClaimOfItsOwn(t *testing.T) {
 	anew.UID = "uid-anew"
 	w.create(anew)
 	w.until("it is seen", func() bool {
-		p, known := w.s.caches.pod("default/p")
+		p, known := w.s.caches.pods.Get("default/p")
 		return known && p.uid == "uid-anew"
 	})
 	if _, err := w.s.Filter(w.ctx(), &extenderv1.ExtenderArgs{Pod: anew, NodeNames: &[]string{"n1", "n2"}}); err == nil || !strings.Contains(err.Error(), "was not created for pod default/p") {
@@ -225,7 +225,7 @@ func TestAPodMadeAnewWaitsForAnEphemeralClaimOfItsOwn(t *testing.T) {
 	w.deleteClaim("p-scratch")
 	w.create(madeFor(anew, "second", 30*gib))
 	w.until("its own claim is seen", func() bool {
-		c, known := w.s.caches.claim("default/p-scratch")
+		c, known := w.s.caches.claims.Get("default/p-scratch")
 		return known && c.uid == "uid-second"
 	})
 	w.mustFit(anew, "n1 n2", "n1", "n2")

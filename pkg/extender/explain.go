@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"github.com/gin-gonic/gin"
-	corev1 "k8s.io/api/core/v1"
 
 	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/ledger"
@@ -64,7 +63,7 @@ func (s *Scheduler) Explain(namespace, name string) (*Explanation, error) {
 	if !s.Ready() {
 		return nil, errNotReady
 	}
-	pod, known := s.caches.pod(namespace + "/" + name)
+	pod, known := s.caches.pods.Get(namespace + "/" + name)
 	if !known {
 		return nil, fmt.Errorf("pod %s/%s: %w", namespace, name, errNoPod)
 	}
@@ -121,9 +120,7 @@ func (s *Scheduler) verdicts(pod *podRecord, claims []volume.Claim) []ExplainedV
 // reported, ordered.
 func (s *Scheduler) nodeNames() []string {
 	names := s.ledger.Reported()
-	for _, node := range listed[*corev1.Node](s.caches.nodes) {
-		names = append(names, node.Name)
-	}
+	names = append(names, s.caches.nodes.GetStore().ListKeys()...)
 	slices.Sort(names)
 	return slices.Compact(names)
 }

@@ -57,7 +57,7 @@ func (s *Scheduler) filter(ctx context.Context, args *extenderv1.ExtenderArgs, w
 // caches may need a moment to catch up with the scheduler's.
 func (s *Scheduler) asksKnown(ctx context.Context, sent *podRecord) (claims []volume.Claim, err error) {
 	err = s.patient(ctx, func() error {
-		pod, known := s.caches.pod(sent.Key())
+		pod, known := s.caches.pods.Get(sent.Key())
 		if !known || pod.uid != sent.uid {
 			return fmt.Errorf("pod with UID %q: %w", sent.uid, errLagging)
 		}

@@ -41,7 +41,7 @@ func (s *Scheduler) ask(pod *podRecord, v *podVolume) (volume.Claim, bool, error
 		claim, err := inlineClaim(pod, v.inline)
 		return claim, err == nil, err
 	}
-	claim, known := s.caches.claim(v.claim)
+	claim, known := s.caches.claims.Get(v.claim)
 	if !known {
 		return volume.Claim{}, false, fmt.Errorf("claim %s: %w", v.claim, errLagging)
 	}

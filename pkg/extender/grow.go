@@ -11,14 +11,14 @@ import (
 
 // growthSeen works in news of a bound claim.
 func (s *Scheduler) growthSeen(claim *claimRecord) {
-	if pv, known := s.caches.volume(claim.volume); known { // else its claim is looked for when it is seen
+	if pv, known := s.caches.volumes.Get(claim.volume); known { // else its claim is looked for when it is seen
 		s.wished(pv, claim, claim.wish())
 	}
 }
 
 // wishedFor works in news of a volume: its claim may have been seen before.
 func (s *Scheduler) wishedFor(pv *volumeRecord) {
-	if claim, known := s.caches.claim(pv.claim); known {
+	if claim, known := s.caches.claims.Get(pv.claim); known {
 		s.wished(pv, claim, claim.wish())
 	}
 }
@@ -27,7 +27,7 @@ func (s *Scheduler) wishedFor(pv *volumeRecord) {
 // not be the one that was asked for it. It comes before anything is promised anew.
 func (s *Scheduler) growing(claim *claimRecord) {
 	begun := claim.more().begun
-	pv, known := s.caches.volume(claim.volume)
+	pv, known := s.caches.volumes.Get(claim.volume)
 	if begun == 0 || !known {
 		return
 	}
@@ -39,7 +39,7 @@ func (s *Scheduler) growing(claim *claimRecord) {
 
 // unwished works in that a claim is gone; its volume may be retained.
 func (s *Scheduler) unwished(claim *claimRecord) {
-	if pv, known := s.caches.volume(claim.volume); known {
+	if pv, known := s.caches.volumes.Get(claim.volume); known {
 		s.wished(pv, claim, 0)
 	}
 }

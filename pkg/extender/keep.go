@@ -13,32 +13,12 @@ import (
 // what is read here: a record. One string, such as a volume's name, is in several of them;
 // where the others are known already it is kept once.
 
-// keep is the transform of all caches: it returns what is kept of an object. What is kept
-// already, and tombstones, it returns as they are.
-func (c *caches) keep(obj any) (any, error) {
-	switch o := obj.(type) {
-	case *corev1.Pod:
-		return c.keepPod(o), nil
-	case *corev1.PersistentVolumeClaim:
-		return c.keepClaim(o), nil
-	case *corev1.PersistentVolume:
-		return volumeOf(c.driver, o), nil
-	case *v1alpha1.NodeLocalStorage:
-		return c.keepReport(o), nil
-	case *storagev1.StorageClass:
-		return stripClass(o), nil
-	case *corev1.Node:
-		return &corev1.Node{ObjectMeta: identity(&o.ObjectMeta)}, nil
-	}
-	return obj, nil
-}
-
 func (c *caches) keepPod(o *corev1.Pod) *podRecord {
 	p := podOf(c.driver, o)
 	p.node = slim.Once(p.node)
 	for i := range p.volumes {
 		v := &p.volumes[i]
-		if claim, known := c.claim(v.claim); known {
+		if claim, known := c.claims.Get(v.claim); known {
 			v.claim = slim.Share(v.claim, claim.Key())
 		}
 	}
@@ -47,7 +27,7 @@ func (c *caches) keepPod(o *corev1.Pod) *podRecord {
 
 func (c *caches) keepClaim(o *corev1.PersistentVolumeClaim) *claimRecord {
 	claim := claimOf(o)
-	if pv, known := c.volume(claim.volume); known {
+	if pv, known := c.volumes.Get(claim.volume); known {
 		claim.volume = slim.Share(claim.volume, pv.Key())
 		claim.uid = slim.Share(claim.uid, pv.Key())
 		claim.ShareKey(pv.claim)
@@ -60,7 +40,7 @@ func (c *caches) keepReport(o *v1alpha1.NodeLocalStorage) *reportRecord {
 	for i := range r.says.Groups {
 		volumes := r.says.Groups[i].Volumes
 		for j := range volumes {
-			if pv, known := c.volume(volumes[j].Name); known {
+			if pv, known := c.volumes.Get(volumes[j].Name); known {
 				volumes[j].Name = slim.Share(volumes[j].Name, pv.Key())
 			}
 		}
@@ -73,11 +53,18 @@ func identity(m *metav1.ObjectMeta) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Name: m.Name, UID: m.UID, ResourceVersion: m.ResourceVersion}
 }
 
-func stripClass(class *storagev1.StorageClass) *storagev1.StorageClass {
-	return &storagev1.StorageClass{
-		ObjectMeta:        identity(&class.ObjectMeta),
-		Provisioner:       class.Provisioner,
-		Parameters:        class.Parameters,
-		VolumeBindingMode: class.VolumeBindingMode,
+// strip is the transform of nodes and classes.
+func strip(obj any) (any, error) {
+	switch o := obj.(type) {
+	case *corev1.Node:
+		return &corev1.Node{ObjectMeta: identity(&o.ObjectMeta)}, nil
+	case *storagev1.StorageClass:
+		return &storagev1.StorageClass{
+			ObjectMeta:        identity(&o.ObjectMeta),
+			Provisioner:       o.Provisioner,
+			Parameters:        o.Parameters,
+			VolumeBindingMode: o.VolumeBindingMode,
+		}, nil
 	}
+	return obj, nil
 }

@@ -3,15 +3,17 @@ package extender
 import (
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/tools/cache"
+	corefake "k8s.io/client-go/kubernetes/fake"
 	"k8s.io/utils/ptr"
 
 	"github.com/open-local/open-local/pkg/capacity"
+	storagefake "github.com/open-local/open-local/pkg/client/clientset/versioned/fake"
 	"github.com/open-local/open-local/pkg/volume"
 )
 
@@ -91,11 +93,28 @@ func TestWhatIsReadOfAVolumeIsKept(t *testing.T) {
 	}
 }
 
-func TestWhatIsKeptAlreadyIsKeptAsItIs(t *testing.T) {
-	c := &caches{driver: volume.DefaultDriver}
-	for _, obj := range []any{podOf(volume.DefaultDriver, pod("p")), claimOf(claim("a", gib, "lvm")), cache.DeletedFinalStateUnknown{Key: "k"}, "anything else"} {
-		if got, err := c.keep(obj); got != obj || err != nil {
-			t.Errorf("of %v is kept %v: %v", obj, got, err)
+func TestNamesInSeveralRecordsAreKeptOnce(t *testing.T) {
+	c, err := newCaches(volume.DefaultDriver, corefake.NewClientset(), storagefake.NewSimpleClientset())
+	if err != nil {
+		t.Fatal(err)
+	}
+	bound := claim("a", gib, "lvm")
+	bound.Spec.VolumeName = "local-uid-a"
+	v := volumeOf(volume.DefaultDriver, pv("a", "n1", "pool", gib))
+	c.volumes.Put(v)
+	c.claims.Put(c.keepClaim(bound))
+	kept, _ := c.claims.Get("default/a")
+	p, r := c.keepPod(pod("p", "a")), c.keepReport(nls("n1", vg("pool", 100*gib, lv("a", gib))))
+	for name, same := range map[string][2]string{
+		"the volume's in the claim":  {kept.volume, v.Key()},
+		"the volume's in a report":   {r.says.Groups[0].Volumes[0].Name, v.Key()},
+		"the claim's in the volume":  {kept.Key(), v.claim},
+		"the claim's in a pod":       {p.volumes[0].claim, kept.Key()},
+		"the claim's UID in its own": {kept.uid, v.Key()[len("local-"):]},
+		"the claim's UID in the PV":  {v.claimUID, v.Key()[len("local-"):]},
+	} {
+		if same[0] != same[1] || unsafe.StringData(same[0]) != unsafe.StringData(same[1]) {
+			t.Errorf("%s: %q and %q are not the same", name, same[0], same[1])
 		}
 	}
 }

@@ -79,13 +79,14 @@ func (s *Scheduler) Register(registry *prometheus.Registry) error {
 func (s *Scheduler) snapshot() metrics.Snapshot {
 	now := metrics.Snapshot{Allocated: map[string]int{}}
 	bound := map[[2]string]bool{} // mount points and devices, by node and path
-	for _, pv := range listed[*volumeRecord](s.caches.volumes) {
+	for _, pv := range s.caches.volumes.List() {
 		p, ours := pv.placed()
 		if !ours {
 			continue
 		}
-		bound[[2]string{p.node, p.path}] = p.path != ""
-		now.Volumes = append(now.Volumes, volumeMetric(p, pv))
+		if p.path != "" {
+			bound[[2]string{p.node, p.path}] = true
+		}
 	}
 	free := map[[2]string]float64{}
 	for _, use := range s.ledger.Uses() {
@@ -94,13 +95,22 @@ func (s *Scheduler) snapshot() metrics.Snapshot {
 			free[[2]string{use.Name, g.Name}] = float64(g.Free)
 		}
 	}
-	for _, report := range listed[*reportRecord](s.caches.storages) {
+	for _, report := range s.caches.reports.List() {
 		addStorage(&now, report, free, bound)
 	}
-	for _, pod := range listed[*podRecord](s.caches.pods) {
+	for _, pod := range s.caches.pods.List() {
 		addInline(&now, pod)
 	}
 	return now
+}
+
+// volumeMetrics are what dashboards show of volumes.
+func (s *Scheduler) volumeMetrics(each func(metrics.Volume) bool) {
+	for _, pv := range s.caches.volumes.List() {
+		if p, ours := pv.placed(); ours && !each(volumeMetric(p, pv)) {
+			return
+		}
+	}
 }
 
 func volumeMetric(p placed, pv *volumeRecord) metrics.Volume {

@@ -115,7 +115,7 @@ func TestAClaimMadeAnewAHundredTimesIsAlwaysAnother(t *testing.T) {
 		w.create(c)
 		w.create(p)
 		w.until("the claim is seen", func() bool {
-			seen, known := w.s.caches.claim("default/data")
+			seen, known := w.s.caches.claims.Get("default/data")
 			return known && seen.uid == string(c.UID)
 		})
 		w.mustFit(p, "n1", "n1")

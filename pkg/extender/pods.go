@@ -79,17 +79,13 @@ func unschedulable(pod *corev1.Pod) string {
 	return ""
 }
 
-// shelvesOfPod is the index of pods by the claims that they use.
-func shelvesOfPod(obj any) ([]string, error) {
-	pod, ok := obj.(*podRecord)
-	if !ok {
-		return nil, nil
-	}
+// claims returns namespace/name of the claims that the pod uses.
+func (p *podRecord) claims() []string {
 	var all []string
-	for i := range pod.volumes {
-		if claim := pod.volumes[i].claim; claim != "" {
-			all = append(all, slim.Shelf(claim))
+	for i := range p.volumes {
+		if claim := p.volumes[i].claim; claim != "" {
+			all = append(all, claim)
 		}
 	}
-	return all, nil
+	return all
 }

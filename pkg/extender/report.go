@@ -68,17 +68,13 @@ func (r *reportRecord) snapshot(handle string) (reportedSnapshot, bool) {
 	return reportedSnapshot{}, false
 }
 
-// snapshotsIn is the index of reports by the handles of the snapshots in them.
-func snapshotsIn(obj any) ([]string, error) {
-	r, ok := obj.(*reportRecord)
-	if !ok {
-		return nil, nil
-	}
+// snapshotHandles returns the handles of the snapshots in the report.
+func (r *reportRecord) snapshotHandles() []string {
 	var handles []string
 	for _, s := range r.snapshots {
 		handles = append(handles, s.handle)
 	}
-	return handles, nil
+	return handles
 }
 
 func groupOf(g *v1alpha1.VolumeGroup, nls *v1alpha1.NodeLocalStorage) ledger.Group {

@@ -57,7 +57,7 @@ func (s *Scheduler) Reserve(ctx context.Context, r reserve.Request) (reserve.Ans
 func (s *Scheduler) claimOf(ctx context.Context, r reserve.Request) (claim *claimRecord, err error) {
 	err = s.patient(ctx, func() error {
 		var known bool
-		if claim, known = s.caches.claim(r.Namespace + "/" + r.Claim); !known {
+		if claim, known = s.caches.claims.Get(r.Namespace + "/" + r.Claim); !known {
 			return fmt.Errorf("%w: %w", reserve.ErrUnknown, errLagging)
 		}
 		if has := volume.ForClaim(s.o.VolumePrefix, claim.uid); r.Volume != "" && r.Volume != has {

@@ -144,7 +144,7 @@ func (s *Scheduler) Handler(ctx context.Context, registry *prometheus.Registry) 
 		}
 		c.String(http.StatusOK, "ok")
 	})
-	e.GET("/metrics", gin.WrapH(metrics.Handler(registry)))
+	e.GET("/metrics", gin.WrapH(metrics.HandlerOf(registry, s.volumeMetrics)))
 	return e
 }
 

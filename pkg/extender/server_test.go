@@ -257,7 +257,9 @@ open_local_scheduler_nodes 1
 			names = append(names, strings.TrimSuffix(name, " gauge"))
 		}
 	}
-	if err := testutil.GatherAndCompare(registry, strings.NewReader(want), names...); err != nil {
+	server := httptest.NewServer(w.s.Handler(w.ctx(), registry))
+	defer server.Close()
+	if err := testutil.ScrapeAndCompare(server.URL+"/metrics", strings.NewReader(want), names...); err != nil {
 		t.Error(err)
 	}
 }

@@ -44,14 +44,14 @@ func (s *Scheduler) sourceOf(claim *claimRecord) (source, error) {
 
 // nodeOfClaim returns where the volume of a claim lies.
 func (s *Scheduler) nodeOfClaim(key string) (string, error) {
-	claim, known := s.caches.claim(key)
+	claim, known := s.caches.claims.Get(key)
 	switch {
 	case !known:
 		return "", fmt.Errorf("no such claim: %w", errLagging)
 	case claim.volume == "":
 		return "", fmt.Errorf("that has no volume yet: %w", errLagging)
 	}
-	pv, known := s.caches.volume(claim.volume)
+	pv, known := s.caches.volumes.Get(claim.volume)
 	if !known {
 		return "", fmt.Errorf("its PersistentVolume %s: %w", claim.volume, errLagging)
 	}
@@ -69,7 +69,7 @@ func (s *Scheduler) nodeOfSnapshot(namespace, name string) (string, bool, error)
 	if err != nil {
 		return "", false, err
 	}
-	for _, report := range indexed[*reportRecord](s.caches.storages, bySnapshot, handle) {
+	for _, report := range s.caches.reports.By(bySnapshot, handle) {
 		if snapshot, is := report.snapshot(handle); is {
 			return report.Key(), snapshot.readOnly, nil
 		}

@@ -148,7 +148,7 @@ func TestWhatShowsASnapshotIsCountedAsNothing(t *testing.T) {
 	shows := pv("copy", "n2", "pool", 80*gib)
 	shows.Spec.CSI.VolumeAttributes[shownSnapshot] = "snap-1"
 	w.create(shows)
-	w.until("its volume is seen", func() bool { _, known := w.s.caches.volume(shows.Name); return known })
+	w.until("its volume is seen", func() bool { _, known := w.s.caches.volumes.Get(shows.Name); return known })
 	w.wantFree("n1/pool=100Gi n2/pool=16Gi")
 }
 

@@ -88,7 +88,7 @@ func (t *teller) tell(key string) error {
 	if !t.s.Ready() {
 		return nil // another one tells; who takes over looks at all pods
 	}
-	pod, known := t.s.caches.pod(key)
+	pod, known := t.s.caches.pods.Get(key)
 	if !known || pod.said == "" {
 		return nil // it waits no longer
 	}

@@ -142,7 +142,7 @@ func (w *world) giveUp(name, said string) {
 		}}
 	})
 	w.until("the scheduler's words are seen", func() bool {
-		cached, known := w.s.caches.pod("default/" + name)
+		cached, known := w.s.caches.pods.Get("default/" + name)
 		return known && cached.said == said
 	})
 }

@@ -160,7 +160,7 @@ func (w *waker) room(pods, nodes []string) (node, pod string) {
 	w.s.ledger.Expire(w.s.clock.Now())
 	w.s.ledger.SeeWithoutHolds(nodes, &space.views)
 	for _, key := range pods {
-		pod, known := w.s.caches.pod(key)
+		pod, known := w.s.caches.pods.Get(key)
 		if !known {
 			continue // it is gone
 		}

@@ -3,6 +3,7 @@ package extender
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -18,32 +19,26 @@ import (
 // arithmetic on what the caches have.
 func (s *Scheduler) listen(ctx context.Context) error {
 	log := klog.FromContext(ctx)
-	handlers := map[string]cache.ResourceEventHandler{
-		"storages": handle(s, func(_, now *reportRecord) { s.syncNode(log, now.Key()) },
-			func(report *reportRecord) { s.syncNode(log, report.Key()) }),
-		"nodes": handle(s, func(before, now *corev1.Node) {
-			if before == nil {
-				s.syncNode(log, now.Name)
-			}
-		}, func(node *corev1.Node) { s.syncNode(log, node.Name) }),
-		"volumes": handle(s, func(_, now *volumeRecord) { s.volumeSeen(now) }, s.volumeGone),
-		"claims": handle(s, func(before, now *claimRecord) { s.claimSeen(log, before, now) },
-			s.claimGone),
-		"pods":    handle(s, s.podSeen, s.podGone),
-		"classes": handle(s, func(_, _ any) {}, func(any) {}),
-	}
-	for _, informer := range s.caches.informers {
-		if _, err := informer.AddEventHandler(handlers[informer.name]); err != nil {
-			return fmt.Errorf("listening to %s: %w", informer.name, err)
+	s.caches.reports.Listen(told(s, func(_, now *reportRecord) { s.syncNode(log, now.Key()) }, func(last *reportRecord) { s.syncNode(log, last.Key()) }))
+	s.caches.volumes.Listen(told(s, func(_, now *volumeRecord) { s.volumeSeen(now) }, s.volumeGone))
+	s.caches.claims.Listen(told(s, func(before, now *claimRecord) { s.claimSeen(log, before, now) }, s.claimGone))
+	s.caches.pods.Listen(told(s, s.podSeen, s.podGone))
+	_, errNodes := s.caches.nodes.AddEventHandler(handle(told(s, func(before, now *corev1.Node) {
+		if before == nil {
+			s.syncNode(log, now.Name)
 		}
+	}, func(node *corev1.Node) { s.syncNode(log, node.Name) })))
+	_, errClasses := s.caches.classes.AddEventHandler(handle(told(s, func(_, _ any) {}, func(any) {})))
+	if err := errors.Join(errNodes, errClasses); err != nil {
+		return fmt.Errorf("listening to nodes and classes: %w", err)
 	}
 	return nil
 }
 
-// handle returns a handler that calls seen with the object before, which is nil when it
-// is new, and now, or gone with its last known state. Until the ledger has been built
-// from all caches it calls neither: the caches have the objects already.
-func handle[T any](s *Scheduler, seen func(before, now T), gone func(T)) cache.ResourceEventHandler {
+// told returns what works in news: one calls seen with what was before, which is nil when
+// it is new, and is now, the other calls gone with the last known state. Until the ledger
+// has been built from all caches they call neither: the caches have everything already.
+func told[T any](s *Scheduler, seen func(before, now T), gone func(last T)) (func(before, now T), func(last T)) {
 	call := func(f func()) {
 		s.events.Lock()
 		defer s.events.Unlock()
@@ -52,18 +47,23 @@ func handle[T any](s *Scheduler, seen func(before, now T), gone func(T)) cache.R
 		}
 		s.news.ring()
 	}
+	return func(before, now T) { call(func() { seen(before, now) }) }, func(last T) { call(func() { gone(last) }) }
+}
+
+// handle has an informer tell.
+func handle[T any](seen func(before, now T), gone func(last T)) cache.ResourceEventHandler {
 	return cache.ResourceEventHandlerFuncs{
 		AddFunc: func(obj any) {
 			if now, ok := obj.(T); ok {
 				var none T
-				call(func() { seen(none, now) })
+				seen(none, now)
 			}
 		},
 		UpdateFunc: func(before, now any) {
 			b, okBefore := before.(T)
 			n, okNow := now.(T)
 			if okBefore && okNow {
-				call(func() { seen(b, n) })
+				seen(b, n)
 			}
 		},
 		DeleteFunc: func(obj any) {
@@ -71,7 +71,7 @@ func handle[T any](s *Scheduler, seen func(before, now T), gone func(T)) cache.R
 				obj = tombstone.Obj
 			}
 			if last, ok := obj.(T); ok {
-				call(func() { gone(last) })
+				gone(last)
 			}
 		},
 	}
@@ -82,17 +82,17 @@ func handle[T any](s *Scheduler, seen func(before, now T), gone func(T)) cache.R
 func (s *Scheduler) rebuild(log klog.Logger) {
 	s.events.Lock()
 	defer s.events.Unlock()
-	for _, pv := range listed[*volumeRecord](s.caches.volumes) {
+	for _, pv := range s.caches.volumes.List() {
 		s.volumeSeen(pv)
 	}
-	pods := listed[*podRecord](s.caches.pods)
+	pods := s.caches.pods.List()
 	for _, pod := range pods {
 		s.podSeen(nil, pod)
 	}
-	for _, report := range listed[*reportRecord](s.caches.storages) {
+	for _, report := range s.caches.reports.List() {
 		s.report(report.Key())
 	}
-	claims := listed[*claimRecord](s.caches.claims)
+	claims := s.caches.claims.List()
 	slices.SortFunc(claims, older)
 	for _, claim := range claims {
 		s.growing(claim)
@@ -117,9 +117,8 @@ func (s *Scheduler) rebuild(log klog.Logger) {
 // report brings the ledger's report of the node up to date. Node and NodeLocalStorage
 // must both be there. It returns true when the node had no report before.
 func (s *Scheduler) report(name string) bool {
-	report, reported := s.caches.report(name)
-	_, is := got[*corev1.Node](s.caches.nodes, name)
-	if reported && is && report.looked {
+	report, reported := s.caches.reports.Get(name)
+	if reported && report.looked && s.caches.hasNode(name) {
 		return s.ledger.Report(name, report.says)
 	}
 	s.ledger.Leave(name)
@@ -133,7 +132,7 @@ func (s *Scheduler) syncNode(log klog.Logger, name string) {
 	if !s.report(name) {
 		return
 	}
-	claims := indexed[*claimRecord](s.caches.claims, bySelectedNode, name)
+	claims := s.caches.claims.By(bySelectedNode, name)
 	slices.SortFunc(claims, older)
 	for _, claim := range claims {
 		s.claimSeen(log, nil, claim)
@@ -252,7 +251,7 @@ func (s *Scheduler) podGone(pod *podRecord) {
 		if key == "" || len(s.podsOf(key)) > 0 {
 			continue
 		}
-		if claim, known := s.caches.claim(key); known && claim.volume == "" && claim.selected() == "" {
+		if claim, known := s.caches.claims.Get(key); known && claim.volume == "" && claim.selected() == "" {
 			s.ledger.Linger(s.o.volumeOf(claim.uid), s.soon())
 		}
 	}
@@ -260,7 +259,7 @@ func (s *Scheduler) podGone(pod *podRecord) {
 
 // podsOf returns the pods, ordered by name, that use the claim and have not ended.
 func (s *Scheduler) podsOf(claim string) []*podRecord {
-	pods := slices.DeleteFunc(s.caches.podsWith(claim), func(pod *podRecord) bool { return pod.ended })
+	pods := slices.DeleteFunc(s.caches.pods.By(byClaim, claim), func(pod *podRecord) bool { return pod.ended })
 	slices.SortFunc(pods, func(a, b *podRecord) int { return cmp.Compare(a.Key(), b.Key()) })
 	return pods
 }

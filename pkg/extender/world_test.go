@@ -100,7 +100,7 @@ func (w *world) watched(tracker clienttesting.ObjectTracker) clienttesting.Watch
 // watching waits until everything is watched.
 func (w *world) watching() {
 	w.t.Helper()
-	for range len(w.s.caches.informers) {
+	for range kinds {
 		select {
 		case <-w.watches:
 		case <-time.After(patience):

@@ -1,8 +1,10 @@
 package metrics
 
 import (
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -25,7 +27,6 @@ func TestGaugesHaveTheNamesAndLabelsOfDashboards(t *testing.T) {
 			Groups:      []Group{{Node: "n", Name: "g", Total: 3, Used: 2}},
 			MountPoints: []Whole{{Node: "n", Name: "/m", Type: "ssd", Total: 5, Bound: true}},
 			Devices:     []Whole{{Node: "n", Name: "/dev/d", Type: "hdd", Total: 7, Available: 7}},
-			Volumes:     []Volume{{Node: "n", Name: "pv", Type: "LVM", Claim: "c", Namespace: "ns", Status: "Bound", Storage: "g"}},
 			Inline:      []Inline{{Pod: "p", Namespace: "ns", Node: "n", Group: "g", Name: "v"}},
 			Allocated:   map[string]int{"n": 4},
 		}
@@ -37,21 +38,32 @@ func TestGaugesHaveTheNamesAndLabelsOfDashboards(t *testing.T) {
 		`local_device_bind{name="/dev/d",nodename="n"} 0`,
 		`local_device_total{name="/dev/d",nodename="n",type="hdd"} 7`,
 		`local_inline_volume{nodename="n",pod_name="p",pod_namespace="ns",vgname="g",volume_name="v"} 1`,
-		`local_local_pv{nodename="n",pv_name="pv",pv_type="LVM",pvc_name="c",pvc_ns="ns",status="Bound",storage_name="g"} 1`,
 		`local_mount_point_available{name="/m",nodename="n",type="ssd"} 0`,
 		`local_mount_point_bind{name="/m",nodename="n"} 1`,
 		`local_mount_point_total{name="/m",nodename="n",type="ssd"} 5`,
 		`local_volume_group_total{nodename="n",vgname="g"} 3`,
 		`local_volume_group_used{nodename="n",vgname="g"} 2`,
+		`local_local_pv{nodename="n",pv_name="pv",pv_type="LVM",pvc_name="c",pvc_ns="ns",status="Bound",storage_name="g"} 1`,
+		`local_local_pv{nodename="n\\1",pv_name="\"\n",pv_type="",pvc_name="",pvc_ns="",status="",storage_name=""} 1`,
 	} {
 		want.WriteString(line + "\n")
 	}
 	registry := NewRegistry("test")
 	registry.MustRegister(collector)
-	answer := httptest.NewRecorder()
-	Handler(registry).ServeHTTP(answer, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", http.NoBody))
+	volumes := []Volume{{Node: "n", Name: "pv", Type: "LVM", Claim: "c", Namespace: "ns", Status: "Bound", Storage: "g"}, {Node: `n\1`, Name: "\"\n"}}
+	server := httptest.NewServer(HandlerOf(registry, slices.Values(volumes)))
+	defer server.Close()
+	answer, err := http.Get(server.URL) // which asks for gzip
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil || !answer.Uncompressed {
+		t.Fatalf("it was compressed: %v, %v", answer.Uncompressed, err)
+	}
 	var got strings.Builder
-	for line := range strings.Lines(answer.Body.String()) {
+	for line := range strings.Lines(string(text)) {
 		if strings.HasPrefix(line, "local_") {
 			got.WriteString(line)
 		}

@@ -9,7 +9,6 @@ type Snapshot struct {
 	Groups      []Group
 	MountPoints []Whole
 	Devices     []Whole
-	Volumes     []Volume
 	Inline      []Inline
 	Allocated   map[string]int // volumes, by node
 }
@@ -25,11 +24,6 @@ type Whole struct {
 	Node, Name, Type string
 	Total, Available float64
 	Bound            bool
-}
-
-// A Volume is a PersistentVolume of ours.
-type Volume struct {
-	Node, Name, Type, Claim, Namespace, Status, Storage string
 }
 
 // An Inline is an inline volume of a pod that has landed.
@@ -58,8 +52,6 @@ var (
 	diskAvail  = describe("device_available", "Bytes of the managed device that can be handed out.", "nodename", "name", "type")
 	diskBound  = describe("device_bind", "1 when the managed device is a volume.", "nodename", "name")
 	allocated  = describe("allocated_num", "Volumes on the node, those promised included.", "nodename")
-	volumeInfo = describe("local_pv", "1 for every PersistentVolume of the driver.",
-		"nodename", "pv_name", "pv_type", "pvc_name", "pvc_ns", "status", "storage_name")
 	inlineInfo = describe("inline_volume", "1 for every inline volume of a pod on a node.",
 		"pod_name", "pod_namespace", "nodename", "vgname", "volume_name")
 )
@@ -68,7 +60,7 @@ var (
 func (s *storage) Describe(descs chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		groupTotal, groupUsed, mountTotal, mountAvail, mountBound, diskTotal, diskAvail, diskBound,
-		allocated, volumeInfo, inlineInfo,
+		allocated, inlineInfo,
 	} {
 		descs <- d
 	}
@@ -93,9 +85,6 @@ func (s *storage) Collect(metrics chan<- prometheus.Metric) {
 		gauge(diskTotal, w.Total, w.Node, w.Name, w.Type)
 		gauge(diskAvail, w.Available, w.Node, w.Name, w.Type)
 		gauge(diskBound, number(w.Bound), w.Node, w.Name)
-	}
-	for _, v := range now.Volumes {
-		gauge(volumeInfo, 1, v.Node, v.Name, v.Type, v.Claim, v.Namespace, v.Status, v.Storage)
 	}
 	for _, i := range now.Inline {
 		gauge(inlineInfo, 1, i.Pod, i.Namespace, i.Node, i.Group, i.Name)

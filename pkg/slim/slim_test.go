@@ -1,7 +1,6 @@
 package slim_test
 
 import (
-	"fmt"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -67,26 +66,6 @@ func TestSharing(t *testing.T) {
 		if got := slim.Once(test.s); got != test.s {
 			t.Errorf("%s: got %q, want %q", name, got, test.s)
 		}
-	}
-}
-
-func TestAValueIsAlwaysOnOneShelfAndShelvesAreUsedAlike(t *testing.T) {
-	on := map[string]int{}
-	const values = 200_000
-	for i := range values {
-		value := fmt.Sprintf("local-%08d", i)
-		shelf := slim.Shelf(value)
-		if shelf != slim.Shelf(value) {
-			t.Fatalf("%s is on two shelves", value)
-		}
-		on[shelf]++
-	}
-	most := 0
-	for _, n := range on {
-		most = max(most, n)
-	}
-	if most > 60 {
-		t.Errorf("%d of %d values are on one of %d shelves", most, values, len(on))
 	}
 }
 
