@@ -57,7 +57,7 @@ func TestGaugesHaveTheNamesAndLabelsOfDashboards(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer answer.Body.Close()
+	defer answer.Body.Close() //nolint:errcheck // it was only read
 	text, err := io.ReadAll(answer.Body)
 	if err != nil || !answer.Uncompressed {
 		t.Fatalf("it was compressed: %v, %v", answer.Uncompressed, err)
