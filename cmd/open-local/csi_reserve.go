@@ -38,12 +38,12 @@ var refusals = []struct{ theirs, ours error }{
 	{reserve.ErrNotReady, driver.ErrUndecided},
 }
 
-// Reserve returns the group in which the claim was placed.
-func (r *reserver) Reserve(ctx context.Context, want driver.Reservation) (string, error) {
+// Reserve returns where the claim was placed.
+func (r *reserver) Reserve(ctx context.Context, want driver.Reservation) (driver.Decision, error) {
 	place, err := r.client.Reserve(ctx, reserve.Request{
 		Namespace: want.Namespace, Claim: want.Claim, Volume: want.Volume, Node: want.Node, VolumeType: string(want.Kind), Group: want.Group,
 	})
-	return place.Group, inOurWords(err)
+	return driver.Decision{Group: place.Group, Identity: place.Identity, Path: place.Path}, inOurWords(err)
 }
 
 // Keep has room kept on a node.

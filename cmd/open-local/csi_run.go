@@ -27,11 +27,13 @@ import (
 
 	"github.com/open-local/open-local/pkg/allocator"
 	"github.com/open-local/open-local/pkg/blockcopy"
+	"github.com/open-local/open-local/pkg/blockdev"
 	"github.com/open-local/open-local/pkg/client/clientset/versioned"
 	"github.com/open-local/open-local/pkg/devfile"
 	"github.com/open-local/open-local/pkg/directory"
 	"github.com/open-local/open-local/pkg/driver"
 	"github.com/open-local/open-local/pkg/driver/registration"
+	"github.com/open-local/open-local/pkg/exclusive"
 	"github.com/open-local/open-local/pkg/health"
 	"github.com/open-local/open-local/pkg/hostexec"
 	"github.com/open-local/open-local/pkg/iolimit"
@@ -42,6 +44,7 @@ import (
 	"github.com/open-local/open-local/pkg/rpc"
 	"github.com/open-local/open-local/pkg/sweep"
 	"github.com/open-local/open-local/pkg/tlsfiles"
+	"github.com/open-local/open-local/pkg/wipe"
 )
 
 // drainFor is how long calls that run at the end may go on. Kubernetes gives a pod
@@ -126,7 +129,12 @@ func (r *csiRun) addNode(ctx context.Context) error {
 		Host: host, Devices: root, Managed: own, Prefer: prefer, Clock: clock.RealClock{}, Standing: standing,
 		Copier: blockcopy.New(r.o.hostRoot), FileSystems: mounter, Scratch: filepath.Join(r.o.kubeletDir, "plugins", r.o.driver, "copies"),
 	}
-	volumes := provision.New(ctx, logical)
+	blocks := blockdev.New(runner, r.o.hostRoot)
+	book := exclusive.NewBook(r.o.hostRoot)
+	devices := &exclusive.Devices{Book: book, Host: blocks, Wiper: wipe.New(runner, r.o.hostRoot), Zero: exclusive.ZeroOn(root)}
+	mountPoints := &exclusive.MountPoints{Book: book, Host: blocks, Mounts: mounter, Root: root}
+	volumes := provision.New(ctx, logical,
+		provision.NewDevices(devices, book, own, prefer, clock.RealClock{}), provision.NewMountPoints(mountPoints, book, own, prefer))
 	r.closers = append(r.closers, func() error { volumes.Close(); return nil })
 	keeper := iolimit.NewKeeper(iolimit.Root(filepath.Join(r.o.hostRoot, "sys/fs/cgroup")), root, standing)
 	events := recorder(ctx, r.core, "open-local-csi", r.o.node)
@@ -155,7 +163,7 @@ func (r *csiRun) addNode(ctx context.Context) error {
 	})
 	r.services.Identity.Ready = own.Ready
 	r.services.Node = driver.NewNode(driver.NodeOptions{
-		Name: r.o.node, Driver: r.o.driver, Cluster: r.o.cluster, KubeletDir: filepath.Clean(r.o.kubeletDir), Inline: volumes, LVM: host, Files: root, Formatter: mounter, Mounter: mounter, Meter: root,
+		Name: r.o.node, Driver: r.o.driver, Cluster: r.o.cluster, KubeletDir: filepath.Clean(r.o.kubeletDir), Inline: volumes, LVM: host, Devices: devices, MountPoints: mountPoints, Files: root, Formatter: mounter, Mounter: mounter, Meter: root,
 		Throttler: keeper, Events: teller{events, standing},
 		Examiner: examiner, Standing: standing,
 	})

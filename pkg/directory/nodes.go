@@ -1,6 +1,7 @@
 package directory
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"slices"
@@ -41,7 +42,7 @@ func (d *Directory) Capacity(name string) (capacity.Node, bool) {
 	for id, place := range d.made.on[name] {
 		if _, reported := r.place(id); reported {
 			d.made.remove(id)
-		} else if group := node.Group(place.Group); group != nil && place.Snapshot == "" {
+		} else if group := node.Group(cmp.Or(place.Group, place.Path)); group != nil && place.Snapshot == "" {
 			group.Free = max(0, group.Free-place.Size)
 		}
 	}

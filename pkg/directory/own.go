@@ -13,6 +13,7 @@ import (
 	"github.com/open-local/open-local/pkg/client/clientset/versioned"
 	nlsinformers "github.com/open-local/open-local/pkg/client/informers/externalversions"
 	"github.com/open-local/open-local/pkg/provision"
+	"github.com/open-local/open-local/pkg/volume"
 )
 
 // Own follows the report of one node and nothing else.
@@ -51,14 +52,41 @@ func (o *Own) Ready() error {
 // Managed returns the volume groups that volumes may be cut from, and how many bytes
 // ours may have of each. Before the agent has reported it is provision.ErrNotReady.
 func (o *Own) Managed() (map[string]capacity.Bytes, error) {
+	r, err := o.report()
+	if err != nil {
+		return nil, err
+	}
+	managed := map[string]capacity.Bytes{}
+	for _, group := range r.capacity().Groups {
+		if !group.Kind.Whole() {
+			managed[group.Name] = group.Size
+		}
+	}
+	return managed, nil
+}
+
+// Offers returns the devices, or the mount points, that this node offers to volumes.
+// Before the agent has reported it is provision.ErrNotReady.
+func (o *Own) Offers(kind volume.Kind) ([]provision.Offer, error) {
+	r, err := o.report()
+	if err != nil {
+		return nil, err
+	}
+	var offers []provision.Offer
+	for _, w := range r.wholes {
+		if w.kind == kind && w.offered && w.owner == "" && w.id != "" && w.trouble == "" {
+			offers = append(offers, provision.Offer{Identity: w.id, Path: w.path, Size: w.size, Media: w.media})
+		}
+	}
+	return offers, nil
+}
+
+// report returns the report of this node.
+func (o *Own) report() (*report, error) {
 	obj, reported, _ := o.informer.GetStore().GetByKey(o.node)
 	r, is := obj.(*report)
 	if !reported || !is || !r.running {
 		return nil, fmt.Errorf("reading NodeLocalStorage %s: the agent has not reported: %w", o.node, provision.ErrNotReady)
 	}
-	managed := map[string]capacity.Bytes{}
-	for _, group := range r.capacity().Groups {
-		managed[group.Name] = group.Size
-	}
-	return managed, nil
+	return r, nil
 }

@@ -18,6 +18,12 @@ type record struct {
 	slim.Meta
 	at   unique.Handle[at]
 	size capacity.Bytes
+	has  *had // nil of most
+}
+
+// had is what a volume has for itself, as its PersistentVolume says.
+type had struct {
+	identity, path string
 }
 
 // at is where a volume lies, as a PersistentVolume says. Many have it in common.
@@ -44,6 +50,9 @@ func (o Options) recordOf(pv *corev1.PersistentVolume) *record {
 	}
 	if context, err := volume.ParseContext(csi.VolumeAttributes); err == nil {
 		where.kind, where.group, where.snapshot = context.Kind, context.Group, context.Snapshot
+		if context.Identity != "" || context.Path != "" {
+			r.has = &had{identity: context.Identity, path: context.Path}
+		}
 	}
 	r.at = unique.Make(where)
 	if size, ok := pv.Spec.Capacity[corev1.ResourceStorage]; ok {
@@ -66,7 +75,11 @@ func (r *record) handle() string {
 
 func (r *record) place() driver.Place {
 	where := r.at.Value()
-	return driver.Place{Node: where.node, Kind: where.kind, Group: where.group, Size: r.size, Snapshot: where.snapshot, Proven: true}
+	place := driver.Place{Node: where.node, Kind: where.kind, Group: where.group, Size: r.size, Snapshot: where.snapshot, Proven: true}
+	if r.has != nil {
+		place.Identity, place.Path = r.has.identity, r.has.path
+	}
+	return place
 }
 
 // otherHandle returns the handle of a record that has another name. The others are found

@@ -17,6 +17,7 @@ type report struct {
 	slim.Meta
 	running bool // the agent looks
 	groups  []reportedGroup
+	wholes  []whole // offered, or of ours
 }
 
 // A reportedGroup is a volume group in a report.
@@ -48,6 +49,7 @@ func reportOf(nls *v1alpha1.NodeLocalStorage) *report {
 		g.about.Media = mediaOf(vg.PhysicalVolumes, media)
 		r.groups = append(r.groups, g)
 	}
+	r.wholes = wholesOf(nls, media)
 	return r
 }
 
@@ -107,7 +109,8 @@ func mediaOf(devices []string, media map[string]capacity.Media) capacity.Media {
 	return all
 }
 
-// capacity returns what the managed groups still have to give.
+// capacity returns what the managed groups, and the devices and mount points that are
+// offered, still have to give.
 func (r *report) capacity() capacity.Node {
 	node := capacity.Node{Name: r.Key()}
 	for i := range r.groups {
@@ -116,6 +119,9 @@ func (r *report) capacity() capacity.Node {
 			g.Disks = capacity.NewDisks(g.Free, r.groups[i].disks)
 			node.Groups = append(node.Groups, g)
 		}
+	}
+	for _, w := range r.wholes {
+		node.Groups = append(node.Groups, w.group())
 	}
 	slices.SortFunc(node.Groups, func(a, b capacity.Group) int { return strings.Compare(a.Name, b.Name) })
 	return node
@@ -129,6 +135,11 @@ func (r *report) places(each func(id string, place driver.Place) bool) {
 			if !each(v.handle, driver.Place{Node: r.Key(), Kind: volume.LVM, Group: g.about.Name, Size: v.size}) {
 				return
 			}
+		}
+	}
+	for _, w := range r.wholes {
+		if w.owner != "" && !each(w.owner, driver.Place{Node: r.Key(), Kind: w.kind, Identity: w.id, Path: w.path, Size: w.size}) {
+			return
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -91,14 +92,14 @@ func (a access) onOneNode() error {
 	return fmt.Errorf("%w access mode %s: a local volume can be used on one node at a time", volume.ErrInvalid, a.shared)
 }
 
-// checkAccesses tells why a volume cannot be used in all of these ways, on one node at
-// a time, or nil.
-func checkAccesses(capabilities []*csi.VolumeCapability) error {
+// checkAccesses tells why a volume of the kind cannot be used in all of these ways, on one
+// node at a time, or nil.
+func checkAccesses(kind volume.Kind, capabilities []*csi.VolumeCapability) error {
 	a, err := parseSharedAccesses(capabilities)
 	if err != nil {
 		return err
 	}
-	return a.onOneNode()
+	return cmp.Or(a.of(kind), a.onOneNode())
 }
 
 // parseSharedAccesses reads all the ways in which one volume is to be used. They must
@@ -136,7 +137,7 @@ func (a access) String() string {
 // parseLimited reads the parameters of a StorageClass and those of a
 // VolumeAttributesClass, which win.
 func parseLimited(parameters, mutable map[string]string) (volume.Parameters, error) {
-	p, err := parseParameters(parameters)
+	p, err := volume.ParseParameters(parameters)
 	if err != nil {
 		return p, err
 	}
@@ -145,15 +146,13 @@ func parseLimited(parameters, mutable map[string]string) (volume.Parameters, err
 	return p, err
 }
 
-// parseParameters reads the parameters of a StorageClass and refuses what is asked
-// and cannot be given yet.
-func parseParameters(parameters map[string]string) (volume.Parameters, error) {
-	p, err := volume.ParseParameters(parameters)
+// of is volume.ErrInvalid if volumes of the kind cannot be used so.
+func (a access) of(kind volume.Kind) error {
 	switch {
-	case err != nil:
-		return p, err
-	case p.Kind != volume.LVM:
-		return p, fmt.Errorf("%w parameter %q: volumes of type %s are not served yet", volume.ErrInvalid, "volumeType", p.Kind)
+	case kind == volume.MountPoint && a.block:
+		return fmt.Errorf("%w volume capability: a volume of type MountPoint is a file system that is mounted on its node and cannot be a block device; a volume of type Device can", volume.ErrInvalid)
+	case kind == volume.MountPoint && len(a.options) > 0:
+		return fmt.Errorf("%w volume capability: the file system of a volume of type MountPoint is mounted already, by its node; %q of mountOptions cannot be given to it", volume.ErrInvalid, a.options)
 	}
-	return p, nil
+	return nil
 }

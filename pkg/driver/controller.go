@@ -68,10 +68,18 @@ type Reservation struct {
 	Group            string // the only one that will do; empty means any
 }
 
-// reserver asks the scheduler in which group of the node a claim was placed, and to keep
-// room until a report shows what was made. Errors: ErrNoRoom, ErrUndecided.
+// A Decision is where on its node a volume was placed. What is empty the node decides.
+type Decision struct {
+	Group string // of a volume of type LVM
+	// Identity is who the device or file system of a volume of another type is, and Path
+	// what it is called.
+	Identity, Path string
+}
+
+// reserver asks the scheduler where on the node a claim was placed, and to keep room until
+// a report shows what was made. Errors: ErrNoRoom, ErrUndecided.
 type reserver interface {
-	Reserve(ctx context.Context, r Reservation) (group string, err error)
+	Reserve(ctx context.Context, r Reservation) (Decision, error)
 	Keep(ctx context.Context, r Room) error
 	GiveBack(ctx context.Context, r Room) error
 }
@@ -151,7 +159,9 @@ func (c *Controller) remove(ctx context.Context, id string, place Place) error {
 	if err != nil {
 		return err
 	}
-	if err := node.Remove(ctx, provision.Removal{ID: id, Kind: place.Kind, Group: place.Group, Proven: place.Proven}); err != nil {
+	if err := node.Remove(ctx, provision.Removal{
+		ID: id, Kind: place.Kind, Group: place.Group, Proven: place.Proven, Identity: place.Identity, Path: place.Path,
+	}); err != nil {
 		return fmt.Errorf("removing volume %s from node %s: %w", id, place.Node, err)
 	}
 	c.o.Directory.Forget(id)
@@ -174,7 +184,7 @@ func describe(id string, place Place) *csi.Volume {
 	return &csi.Volume{
 		VolumeId:           id,
 		CapacityBytes:      int64(place.Size),
-		VolumeContext:      volume.Context{Kind: place.Kind, Group: place.Group, Snapshot: place.Snapshot}.Attributes(),
+		VolumeContext:      volume.Context{Kind: place.Kind, Group: place.Group, Identity: place.Identity, Path: place.Path, Snapshot: place.Snapshot}.Attributes(),
 		AccessibleTopology: []*csi.Topology{topologyOf(place.Node)},
 	}
 }
@@ -191,12 +201,13 @@ func (c *Controller) ValidateVolumeCapabilities(_ context.Context, req *csi.Vali
 	if len(req.GetVolumeCapabilities()) == 0 {
 		return nil, fmt.Errorf("%w request: the volume capabilities are missing", volume.ErrInvalid)
 	}
-	if _, err := c.o.Directory.Find(req.GetVolumeId()); err != nil {
+	place, err := c.o.Directory.Find(req.GetVolumeId())
+	if err != nil {
 		return nil, err
 	}
-	err := checkAccesses(req.GetVolumeCapabilities())
+	err = checkAccesses(place.Kind, req.GetVolumeCapabilities())
 	if err == nil && len(req.GetParameters()) > 0 {
-		_, err = parseParameters(req.GetParameters())
+		_, err = volume.ParseParameters(req.GetParameters())
 	}
 	if err == nil {
 		_, err = volume.ParseLimitChange(req.GetMutableParameters())
@@ -218,7 +229,7 @@ func (c *Controller) GetCapacity(_ context.Context, req *csi.GetCapacityRequest)
 	p := volume.Parameters{Kind: volume.LVM}
 	if len(req.GetParameters()) > 0 {
 		var err error
-		if p, err = parseParameters(req.GetParameters()); err != nil {
+		if p, err = volume.ParseParameters(req.GetParameters()); err != nil {
 			return nil, err
 		}
 	}
@@ -230,7 +241,7 @@ func (c *Controller) GetCapacity(_ context.Context, req *csi.GetCapacityRequest)
 	for _, name := range names() {
 		node, _ := c.o.Nodes.Capacity(name)
 		for _, group := range node.Groups {
-			if group.Trouble == "" && (p.Group == "" || p.Group == group.Name) && (p.Media == "" || string(p.Media) == string(group.Media)) {
+			if group.Kind == p.Kind.Lies() && group.Trouble == "" && (p.Group == "" || p.Group == group.Name) && (p.Media == "" || string(p.Media) == string(group.Media)) {
 				most := group.Largest(p.Layout)
 				available += most
 				largest = max(largest, most)
@@ -238,7 +249,7 @@ func (c *Controller) GetCapacity(_ context.Context, req *csi.GetCapacityRequest)
 		}
 	}
 	if req.GetVolumeCapabilities() != nil {
-		if err := checkAccesses(req.GetVolumeCapabilities()); err != nil {
+		if err := checkAccesses(p.Kind, req.GetVolumeCapabilities()); err != nil {
 			available, largest = 0, 0
 		}
 	}

@@ -53,13 +53,21 @@ func parseCreate(req *csi.CreateVolumeRequest) (wanted, error) {
 	if w.parameters, err = parseLimited(req.GetParameters(), req.GetMutableParameters()); err != nil {
 		return w, err
 	}
+	if err := w.access.of(w.parameters.Kind); err != nil {
+		return w, fmt.Errorf("volume %s: %w", w.id, err)
+	}
 	if w.access.block {
 		w.parameters.MkfsOptions = nil // the same class may be used for both
+	} else if w.parameters.Kind == volume.MountPoint {
+		w.access.fsType = "" // it has the file system that its node has made
 	} else if err := volume.ValidMkfsOptions(w.access.fsType, w.parameters.MkfsOptions); err != nil {
 		return w, fmt.Errorf("volume %s: parameter %q: %w", w.id, "mkfsOptions", err)
 	}
 	if w.source, err = parseSource(req.GetVolumeContentSource()); err != nil {
 		return w, fmt.Errorf("volume %s: %w", w.id, err)
+	}
+	if w.source.Given() && w.parameters.Kind != volume.LVM {
+		return w, fmt.Errorf("%w volume %s: a volume of type %s cannot begin as a copy; one of type LVM can", volume.ErrInvalid, w.id, w.parameters.Kind)
 	}
 	if w.source.Snapshot == "" {
 		if err := w.access.onOneNode(); err != nil {
@@ -77,7 +85,8 @@ func parseCreate(req *csi.CreateVolumeRequest) (wanted, error) {
 // context is what the PersistentVolume shall remember.
 func (w wanted) context(place Place) volume.Context {
 	return volume.Context{
-		Kind: place.Kind, Group: place.Group, Snapshot: place.Snapshot, MkfsOptions: w.parameters.MkfsOptions, Limits: w.parameters.Limits,
+		Kind: place.Kind, Group: place.Group, Identity: place.Identity, Path: place.Path,
+		Snapshot: place.Snapshot, MkfsOptions: w.parameters.MkfsOptions, Limits: w.parameters.Limits,
 	}
 }
 
@@ -141,10 +150,12 @@ func (c *Controller) create(ctx context.Context, w wanted) (Place, error) {
 func (c *Controller) place(ctx context.Context, w wanted, at Place, missing error) (Place, error) {
 	err := missing
 	switch {
+	case err == nil && at.Kind != w.parameters.Kind:
+		return Place{}, fmt.Errorf("volume %s: it is one of type %s and not %s: %w", w.id, at.Kind, w.parameters.Kind, provision.ErrConflict)
 	case err == nil && w.parameters.Group != "" && w.parameters.Group != at.Group:
 		return Place{}, fmt.Errorf("volume %s: it lies in volume group %s and only %s will do: %w", w.id, at.Group, w.parameters.Group, provision.ErrConflict)
 	case err == nil && (len(w.nodes) == 0 || slices.Contains(w.nodes, at.Node)):
-		return c.createOn(ctx, w, at.Node, at.Group)
+		return c.createOn(ctx, w, at.Node, Decision{Group: at.Group, Identity: at.Identity, Path: at.Path})
 	case err == nil:
 		err = c.undo(ctx, w, at)
 	case errors.Is(err, ErrNoVolume):
@@ -173,7 +184,7 @@ func (c *Controller) undo(ctx context.Context, w wanted, at Place) error {
 
 // noRoom reports whether err is a refusal after which nothing is left on the node.
 func noRoom(err error) bool {
-	return errors.Is(err, ErrNoRoom) || errors.Is(err, lvm.ErrNoSpace) || errors.Is(err, provision.ErrUnmanaged)
+	return errors.Is(err, ErrNoRoom) || errors.Is(err, lvm.ErrNoSpace) || errors.Is(err, provision.ErrUnmanaged) || errors.Is(err, provision.ErrNoDevice)
 }
 
 // placeSomewhere tries the nodes that seem to have room, one after another. It
@@ -193,7 +204,8 @@ func (c *Controller) placeSomewhere(ctx context.Context, w wanted) (Place, error
 // claims returns w as it is placed.
 func (w wanted) claims() []volume.Claim {
 	return []volume.Claim{{
-		Volume: volume.NameOf(w.id), Name: w.id, Size: w.size, Group: w.parameters.Group, Media: w.parameters.Media, Layout: w.parameters.Layout,
+		Volume: volume.NameOf(w.id), Name: w.id, Size: w.size, Kind: w.parameters.Kind.Lies(),
+		Group: w.parameters.Group, Media: w.parameters.Media, Layout: w.parameters.Layout,
 	}}
 }
 
@@ -221,38 +233,39 @@ func (c *Controller) withRoom(w wanted) []string {
 	return names
 }
 
-// placeOn makes the volume on the node, in the group that the scheduler names.
+// placeOn makes the volume on the node, where the scheduler says.
 func (c *Controller) placeOn(ctx context.Context, w wanted, node string) (Place, error) {
-	group, err := c.groupOn(ctx, w, node)
+	decision, err := c.decide(ctx, w, node)
 	if err != nil {
 		return Place{}, fmt.Errorf("volume %s on node %s: %w", w.id, node, err)
 	}
-	return c.createOn(ctx, w, node, group)
+	return c.createOn(ctx, w, node, decision)
 }
 
-// groupOn returns the group on the node, or "" when the node chooses.
-func (c *Controller) groupOn(ctx context.Context, w wanted, node string) (string, error) {
+// decide returns where on the node the volume goes, as far as it is not for the node to
+// choose.
+func (c *Controller) decide(ctx context.Context, w wanted, node string) (Decision, error) {
 	switch {
 	case c.o.Reserver != nil && w.claim != "":
 		return c.o.Reserver.Reserve(ctx, Reservation{
 			Namespace: w.namespace, Claim: w.claim, Volume: w.id, Node: node, Kind: w.parameters.Kind, Group: w.parameters.Group,
 		})
-	case w.parameters.Media == "":
-		return "", nil
+	case w.parameters.Media == "" || w.parameters.Kind != volume.LVM:
+		return Decision{}, nil
 	}
 	// A node does not know what its groups are made of; its report does.
 	n, known := c.o.Nodes.Capacity(node)
 	if !known {
-		return "", ErrNodeUnavailable
+		return Decision{}, ErrNodeUnavailable
 	}
 	spots, err := allocator.Place(n, w.claims(), c.o.Prefer)
 	if err != nil {
-		return "", fmt.Errorf("%w: %w", ErrNoRoom, err)
+		return Decision{}, fmt.Errorf("%w: %w", ErrNoRoom, err)
 	}
-	return spots[0].Group, nil
+	return Decision{Group: spots[0].Group}, nil
 }
 
-func (c *Controller) createOn(ctx context.Context, w wanted, node, group string) (Place, error) {
+func (c *Controller) createOn(ctx context.Context, w wanted, node string, where Decision) (Place, error) {
 	remote, err := c.o.Nodes.Connect(node)
 	if err != nil {
 		return Place{}, fmt.Errorf("volume %s on node %s: %w", w.id, node, err)
@@ -263,7 +276,8 @@ func (c *Controller) createOn(ctx context.Context, w wanted, node, group string)
 	}
 	w.source.Space = space
 	made, err := remote.Ensure(ctx, provision.Spec{
-		ID: w.id, Kind: w.parameters.Kind, Group: group, OnlyGroup: w.parameters.Group,
+		ID: w.id, Kind: w.parameters.Kind, Group: where.Group, OnlyGroup: w.parameters.Group,
+		Identity: where.Identity, Path: where.Path, Media: w.parameters.Media, Wipe: w.parameters.Wipe,
 		Size: w.size, Limit: w.limit, Layout: w.parameters.Layout, Block: w.access.block,
 		Tags: w.tags(c.o.Driver, c.o.Cluster), Source: w.source,
 	})
@@ -271,5 +285,5 @@ func (c *Controller) createOn(ctx context.Context, w wanted, node, group string)
 		return Place{}, fmt.Errorf("making volume %s on node %s: %w", w.id, node, err)
 	}
 	end()
-	return Place{Node: node, Kind: w.parameters.Kind, Group: made.Group, Size: made.Size}, nil
+	return Place{Node: node, Kind: w.parameters.Kind, Group: made.Group, Identity: made.Identity, Path: made.Path, Size: made.Size}, nil
 }

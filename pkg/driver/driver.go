@@ -12,12 +12,14 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/open-local/open-local/pkg/capacity"
+	"github.com/open-local/open-local/pkg/exclusive"
 	"github.com/open-local/open-local/pkg/lvm"
 	"github.com/open-local/open-local/pkg/mounts"
 	"github.com/open-local/open-local/pkg/nodeapi"
 	"github.com/open-local/open-local/pkg/provision"
 	"github.com/open-local/open-local/pkg/rpc"
 	"github.com/open-local/open-local/pkg/volume"
+	"github.com/open-local/open-local/pkg/wipe"
 )
 
 var (
@@ -52,7 +54,10 @@ type Place struct {
 	Node  string
 	Kind  volume.Kind
 	Group string
-	Size  capacity.Bytes
+	// Identity is who the device or file system of a volume that is in no group is, and Path
+	// what that was called.
+	Identity, Path string
+	Size           capacity.Bytes
 	// Proven says that a PersistentVolume names this node and this group.
 	Proven bool
 	// Snapshot is the handle of the snapshot that the volume shows, of which nothing is
@@ -81,6 +86,17 @@ var codeOf = rpc.Table{
 	{Err: ErrNoRoom, Code: codes.ResourceExhausted},
 	{Err: provision.ErrUnmanaged, Code: codes.ResourceExhausted}, // on this node; there are others
 	{Err: lvm.ErrNoSpace, Code: codes.ResourceExhausted},
+	{Err: provision.ErrNoDevice, Code: codes.ResourceExhausted}, // before what it wraps
+	{Err: exclusive.ErrConflict, Code: codes.AlreadyExists},
+	{Err: exclusive.ErrTaken, Code: codes.FailedPrecondition},
+	{Err: exclusive.ErrGone, Code: codes.FailedPrecondition}, // it may come back
+	{Err: exclusive.ErrOther, Code: codes.FailedPrecondition},
+	{Err: exclusive.ErrNotOurs, Code: codes.FailedPrecondition},
+	{Err: exclusive.ErrNotReady, Code: codes.FailedPrecondition},
+	{Err: exclusive.ErrInUse, Code: codes.FailedPrecondition},
+	{Err: exclusive.ErrNotClean, Code: codes.FailedPrecondition},
+	{Err: wipe.ErrInUse, Code: codes.FailedPrecondition},
+	{Err: wipe.ErrNotClean, Code: codes.FailedPrecondition},
 	{Err: ErrNoVolume, Code: codes.NotFound},
 	{Err: ErrNoSnapshot, Code: codes.NotFound},
 	{Err: errShown, Code: codes.FailedPrecondition},

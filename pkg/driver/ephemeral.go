@@ -103,11 +103,11 @@ func (n *Node) makeInline(ctx context.Context, v inline) error {
 	if _, err := n.o.Inline.Ensure(ctx, v.spec(n.o.Driver, n.o.Cluster)); err != nil {
 		return explain(v, err)
 	}
-	device, number, err := n.device(ctx, v.handed)
+	device, err := n.device(ctx, v.handed)
 	if err != nil {
 		return err
 	}
-	return n.stage(ctx, v.handed, device, number)
+	return n.stage(ctx, v.handed, device)
 }
 
 // shown reports whether the volume is mounted already where its pod will see it. That

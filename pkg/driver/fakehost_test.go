@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 	"k8s.io/utils/clock"
 
+	"github.com/open-local/open-local/apis/storage/v1alpha1"
+	"github.com/open-local/open-local/pkg/blockdev"
 	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/devfile"
 	"github.com/open-local/open-local/pkg/driver"
@@ -58,7 +61,7 @@ func newFakeHost(t testing.TB, groups map[string]capacity.Bytes) (*fakeHost, par
 		contents: map[string]string{}, options: map[string]string{}, filled: map[string]capacity.Bytes{},
 		mounted: map[string]*mount{}, runs: map[string]int{},
 	}
-	p := parts{lvm: h.node.Host(), volumes: h.node.Provisioner, services: h.services()}
+	p := parts{lvm: h.node.Host(), volumes: h.node.Provisioner, services: h.services(), wholes: h.reportWholes}
 	for group := range groups {
 		p.managed = append(p.managed, group)
 	}
@@ -72,13 +75,40 @@ func (h *fakeHost) services() driver.NodeOptions {
 		Name: nodeName, Driver: volume.DefaultDriver, KubeletDir: h.kubelet, Inline: h.node.Provisioner,
 		LVM: lvm.New(h.node.Counter), Files: h, Formatter: h, Mounter: h, Meter: h, Throttler: h.limits.keep(h), Events: h.limits,
 		Examiner: health.NewExaminer(h, clock.RealClock{}), Standing: h.node.Standing,
+		Devices: h.node.Disks.Given, MountPoints: h.node.Disks.Mounted,
+	}
+}
+
+// reportWholes adds to a report what an agent says of disks and mount points.
+func (h *fakeHost) reportWholes(nls *v1alpha1.NodeLocalStorage) {
+	info, offered := &nls.Status.NodeStorageInfo, &nls.Status.FilteredStorageInfo
+	owners := h.node.Disks.Owners()
+	for _, d := range h.node.Disks.All() {
+		if d.ID != "" {
+			info.DeviceInfos = append(info.DeviceInfos, v1alpha1.DeviceInfo{
+				Name: d.Path, ID: d.ID, Total: int64(d.Size), MediaType: d.MediaType(), Condition: v1alpha1.StorageReady, VolumeID: owners[d.ID],
+			})
+		}
+	}
+	info.MountPoints = append(info.MountPoints, v1alpha1.MountPoint{
+		Name: provisiontest.MountPath, ID: provisiontest.MountID, Total: int64(h.node.Disks.MountSize()), Condition: v1alpha1.StorageReady, VolumeID: owners[provisiontest.MountID],
+	})
+	for kind, into := range map[volume.Kind]*[]string{volume.Device: &offered.Devices, volume.MountPoint: &offered.MountPoints} {
+		offers, _ := h.node.Disks.Offers(kind)
+		for _, o := range offers {
+			*into = append(*into, o.Path)
+		}
 	}
 }
 
 var errBusy = errors.New("device or resource busy")
 
-// volume returns the volume whose device file is at path.
+// volume returns the volume whose device file is at path. A disk is one, too: its UUID
+// is who it is.
 func (h *fakeHost) volume(path string) (lvm.Volume, error) {
+	if disk, is := h.node.Disks.At(path); is {
+		return lvm.Volume{UUID: disk.ID, Size: disk.Size, KernelMajor: int(disk.Major), KernelMinor: int(disk.Minor), Active: true}, nil
+	}
 	group, name, _ := strings.Cut(strings.TrimPrefix(path, "/dev/"), "/")
 	v, err := h.node.Host().Volume(context.Background(), group, name)
 	if err != nil || !h.node.Reachable(group, name) {
@@ -100,6 +130,9 @@ func (h *fakeHost) Look(path string) (devfile.File, error) {
 	h.mu.Unlock()
 	if m != nil {
 		return m.file, nil
+	}
+	if path == provisiontest.MountPath {
+		return devfile.File{FileSystem: h.node.Disks.Number(), Dir: true}, nil
 	}
 	info, err := os.Stat(path)
 	if err != nil {
@@ -134,6 +167,9 @@ func (h *fakeHost) content(v lvm.Volume) string {
 	if v.Origin != "" {
 		v, _ = h.node.Host().Volume(context.Background(), v.Group, v.Origin)
 	}
+	if v.Group == "" {
+		return strings.TrimSuffix(h.node.Disks.Contents()[v.UUID], provisiontest.Garbage)
+	}
 	return h.contents[v.UUID]
 }
 
@@ -167,6 +203,10 @@ func (h *fakeHost) put(device, what string) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.count("mkfs." + what)
+	if v.Group == "" {
+		h.node.Disks.Write(device, what)
+		return err
+	}
 	h.contents[v.UUID] = what
 	return err
 }
@@ -235,7 +275,15 @@ func (h *fakeHost) add(target string, m *mount) error {
 		return fmt.Errorf("a second mount is stacked on %s", target)
 	}
 	group, name, _ := strings.Cut(strings.TrimPrefix(m.device, "/dev/"), "/")
-	m.release = h.node.Open(group, name)
+	switch _, isDisk := h.node.Disks.At(m.device); {
+	case isDisk:
+		m.release = h.node.Disks.Open(m.device)
+	case m.device == provisiontest.MountPath:
+		h.node.Disks.Show(target)
+		m.release = func() { h.node.Disks.Hide(target) }
+	default:
+		m.release = h.node.Open(group, name)
+	}
 	h.mounted[target] = m
 	return nil
 }
@@ -271,12 +319,16 @@ func (h *fakeHost) Remove(target string) error {
 // reboot is a reboot of the node: nothing is mounted or active any more.
 func (h *fakeHost) reboot() {
 	h.node.Reboot()
+	h.node.Disks.Reboot()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	clear(h.mounted)
 }
 
 func (h *fakeHost) Alive(number uint64) bool {
+	if slices.ContainsFunc(h.node.Disks.All(), func(d blockdev.Device) bool { return unix.Mkdev(d.Major, d.Minor) == number }) {
+		return true
+	}
 	report, err := h.node.Host().Report(context.Background())
 	if err != nil {
 		return false
@@ -317,6 +369,9 @@ func (h *fakeHost) Usage(path string) (devfile.Usage, error) {
 	m, err := h.at(path)
 	if err != nil {
 		return devfile.Usage{}, err
+	}
+	if m.device == provisiontest.MountPath {
+		return devfile.Usage{Total: h.node.Disks.MountSize()}, nil
 	}
 	v, err := h.volume(m.device)
 	h.mu.Lock()

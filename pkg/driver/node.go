@@ -11,7 +11,6 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 
 	"github.com/open-local/open-local/pkg/devfile"
-	"github.com/open-local/open-local/pkg/lvm"
 	"github.com/open-local/open-local/pkg/mounts"
 	"github.com/open-local/open-local/pkg/volume"
 )
@@ -60,14 +59,17 @@ type NodeOptions struct {
 	KubeletDir string
 	Inline     inlineVolumes
 	LVM        activator
-	Files      files
-	Formatter  formatter
-	Mounter    mounter
-	Meter      meter
-	Throttler  throttler
-	Events     events
-	Examiner   examiner
-	Standing   standing
+	// Devices and MountPoints find what volumes have for themselves.
+	Devices     deviceFinder
+	MountPoints mountPointFinder
+	Files       files
+	Formatter   formatter
+	Mounter     mounter
+	Meter       meter
+	Throttler   throttler
+	Events      events
+	Examiner    examiner
+	Standing    standing
 }
 
 // Node answers the calls of the kubelet.
@@ -132,8 +134,8 @@ func parseHanded(id, what, path string, capability *csi.VolumeCapability, attrib
 		return h, badAccess
 	}
 	h.access.readOnly = h.access.readOnly || h.shows()
-	if err == nil && h.context.Kind != volume.LVM {
-		err = fmt.Errorf("%w volume %s: volumes of type %s are not served yet", volume.ErrInvalid, id, h.context.Kind)
+	if err == nil {
+		err = h.access.of(h.context.Kind)
 	}
 	return h, err
 }
@@ -146,34 +148,6 @@ func validPath(what, path string) error {
 		return fmt.Errorf("%w request: the %s %q is not absolute and clean", volume.ErrInvalid, what, path)
 	}
 	return nil
-}
-
-// device returns the path and the number of the volume's device. Only if it is not
-// there LVM is asked to make it appear, and an active volume without device files
-// is given them; no volume is ever made here.
-func (n *Node) device(ctx context.Context, h handed) (path string, number uint64, err error) {
-	name := volume.NameOf(h.id)
-	if h.shows() {
-		name = volume.NameOf(h.context.Snapshot)
-	}
-	path = lvm.DevicePath(h.context.Group, name)
-	file, err := n.o.Files.Look(path)
-	for _, appear := range []func(ctx context.Context, group, name string) error{n.o.LVM.ActivateVolume, n.o.LVM.MakeDevices} {
-		if !errors.Is(err, fs.ErrNotExist) {
-			break
-		}
-		if err := appear(ctx, h.context.Group, name); err != nil {
-			return "", 0, err
-		}
-		file, err = n.o.Files.Look(path)
-	}
-	switch {
-	case err != nil:
-		return "", 0, fmt.Errorf("looking at the device of volume %s: %w", h.id, err)
-	case file.Device == 0:
-		return "", 0, fmt.Errorf("looking at the device of volume %s: %s is not a block device", h.id, path)
-	}
-	return path, file.Device, nil
 }
 
 // mounted reports whether the file system of the device with that number is

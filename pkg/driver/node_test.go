@@ -183,8 +183,13 @@ func TestStageRefusesWhatItShould(t *testing.T) {
 		},
 		"a volume of a type that is not served": {
 			prepare: func(t *testing.T, b *bed) { b.have(t) },
+			change:  func(r *csi.NodeStageVolumeRequest) { r.VolumeContext = map[string]string{"volumeType": "Cloud"} },
+			code:    codes.InvalidArgument, words: []string{"Cloud", "none of"},
+		},
+		"a disk that nobody has heard of": {
+			prepare: func(t *testing.T, b *bed) { b.have(t) },
 			change:  func(r *csi.NodeStageVolumeRequest) { r.VolumeContext = map[string]string{"volumeType": "Device"} },
-			code:    codes.InvalidArgument, words: []string{"Device", "not served yet"},
+			code:    codes.FailedPrecondition, words: []string{"neither the node nor the PersistentVolume says which it is"},
 		},
 		"a file system that is not served": {
 			prepare: func(t *testing.T, b *bed) { b.have(t) },

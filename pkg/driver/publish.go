@@ -25,26 +25,31 @@ func (n *Node) NodePublishVolume(ctx context.Context, req *csi.NodePublishVolume
 	if err != nil {
 		return nil, err
 	}
-	device, number, err := n.device(ctx, h)
-	if err != nil {
-		return nil, err
+	if err := n.publish(ctx, h, req); err != nil {
+		return nil, fmt.Errorf("publishing volume %s: %w", h.id, err)
 	}
+	return &csi.NodePublishVolumeResponse{}, nil
+}
+
+func (n *Node) publish(ctx context.Context, h handed, req *csi.NodePublishVolumeRequest) error {
 	var options []string
 	if req.GetReadonly() || h.access.readOnly {
 		options = []string{"ro"}
 	}
-	if err := n.throttle(ctx, h.id, device, h.context.Limits, req.GetVolumeContext()); err != nil {
-		return nil, fmt.Errorf("publishing volume %s: %w", h.id, err)
+	if h.context.Kind == volume.MountPoint {
+		return n.publishMountPoint(ctx, h, options, req.GetVolumeContext())
+	}
+	device, err := n.device(ctx, h)
+	if err != nil {
+		return err
+	}
+	if err := n.throttle(ctx, h.id, device.path, h.context.Limits, req.GetVolumeContext()); err != nil {
+		return err
 	}
 	if h.access.block {
-		err = n.publishBlock(ctx, h, device, number, options)
-	} else {
-		err = n.publishMount(ctx, h, req.GetStagingTargetPath(), number, options)
+		return n.publishBlock(ctx, h, device, options)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("publishing volume %s: %w", h.id, err)
-	}
-	return &csi.NodePublishVolumeResponse{}, nil
+	return n.publishMount(ctx, h, req.GetStagingTargetPath(), device.number, options)
 }
 
 func (n *Node) publishMount(ctx context.Context, h handed, staging string, number uint64, options []string) error {
@@ -64,17 +69,17 @@ func (n *Node) publishMount(ctx context.Context, h handed, staging string, numbe
 	return n.o.Mounter.BindMount(ctx, staging, h.path, options)
 }
 
-func (n *Node) publishBlock(ctx context.Context, h handed, device string, number uint64, options []string) error {
+func (n *Node) publishBlock(ctx context.Context, h handed, device located, options []string) error {
 	switch at, err := n.o.Files.Look(h.path); {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		return err
-	case at.Device == number:
+	case at.Device == device.number:
 		return nil // a second mount would only stack on the first
 	case at.Device != 0, at.Dir:
 		return fmt.Errorf("%s: %w", h.path, errOther)
 	}
-	return n.o.Mounter.BindMount(ctx, device, h.path, options)
+	return n.o.Mounter.BindMount(ctx, device.path, h.path, options)
 }
 
 // NodeUnpublishVolume implements csi.NodeServer. An inline volume ends with it.

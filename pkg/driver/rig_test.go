@@ -49,6 +49,7 @@ type parts struct {
 	managed  []string
 	volumes  provisioner
 	services driver.NodeOptions
+	wholes   func(*v1alpha1.NodeLocalStorage) // adds to a report what is given whole; nil for nothing
 }
 
 type provisioner = driver.RemoteNode
@@ -205,6 +206,9 @@ func (r *rig) report() {
 		}
 		nls.Status.NodeStorageInfo.VolumeGroups = append(nls.Status.NodeStorageInfo.VolumeGroups, reported)
 	}
+	if r.parts.wholes != nil {
+		r.parts.wholes(nls)
+	}
 	if _, err := r.reports.CsiV1alpha1().NodeLocalStorages().UpdateStatus(context.Background(), nls, metav1.UpdateOptions{}); err != nil && !errors.Is(err, provisiontest.ErrKilled) {
 		r.t.Error(err)
 	}
@@ -256,7 +260,8 @@ func claim(id, fsType string, size int64, parameters map[string]string) *csi.Cre
 
 // reserver is a scheduler that always gives the same answer.
 type reserver struct {
-	group string
+	group, path, identity string
+
 	err   error
 	asked []driver.Reservation
 
@@ -275,9 +280,9 @@ func (r *reserver) GiveBack(_ context.Context, room driver.Room) error {
 	return nil
 }
 
-func (r *reserver) Reserve(_ context.Context, want driver.Reservation) (string, error) {
+func (r *reserver) Reserve(_ context.Context, want driver.Reservation) (driver.Decision, error) {
 	r.asked = append(r.asked, want)
-	return r.group, r.err
+	return driver.Decision{Group: r.group, Path: r.path, Identity: r.identity}, r.err
 }
 
 func withReserver(r *reserver) func(*driver.ControllerOptions) {

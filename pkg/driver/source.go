@@ -74,6 +74,9 @@ func (c *Controller) originOf(w *wanted) (origin, error) {
 		if err != nil {
 			return origin{}, err
 		}
+		if at.Kind != volume.LVM {
+			return origin{}, fmt.Errorf("%w volume content source: volume %s is of type %s, of which there are no copies", volume.ErrInvalid, w.source.Volume, at.Kind)
+		}
 		if at.Snapshot == "" {
 			return origin{node: at.Node, group: at.Group, size: at.Size}, nil
 		}

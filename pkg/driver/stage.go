@@ -18,11 +18,15 @@ func (n *Node) NodeStageVolume(ctx context.Context, req *csi.NodeStageVolumeRequ
 	if err != nil {
 		return nil, err
 	}
-	device, number, err := n.device(ctx, h)
+	if h.context.Kind == volume.MountPoint { // it is mounted, and shown to pods from there
+		_, err := n.o.MountPoints.Find(ctx, h.ref())
+		return &csi.NodeStageVolumeResponse{}, err
+	}
+	device, err := n.device(ctx, h)
 	if err != nil || h.access.block {
 		return &csi.NodeStageVolumeResponse{}, err
 	}
-	if err := n.stage(ctx, h, device, number); err != nil {
+	if err := n.stage(ctx, h, device); err != nil {
 		return nil, fmt.Errorf("staging volume %s: %w", h.id, err)
 	}
 	return &csi.NodeStageVolumeResponse{}, nil
@@ -31,8 +35,8 @@ func (n *Node) NodeStageVolume(ctx context.Context, req *csi.NodeStageVolumeRequ
 // stage runs no fsck: the kernel replays the journal when it mounts, and a file
 // system that is damaged beyond that wants a person, not an automatic repair that
 // may throw data away.
-func (n *Node) stage(ctx context.Context, h handed, device string, number uint64) error {
-	if done, err := n.mounted(h.path, number); done || err != nil {
+func (n *Node) stage(ctx context.Context, h handed, device located) error {
+	if done, err := n.mounted(h.path, device.number); done || err != nil {
 		return err
 	}
 	if err := n.prepare(ctx, h, device); err != nil {
@@ -47,7 +51,7 @@ func (n *Node) stage(ctx context.Context, h handed, device string, number uint64
 		// the file system was at rest when the snapshot was made.
 		options = append(options, "nouuid", "norecovery")
 	}
-	return n.o.Mounter.Mount(ctx, device, h.path, h.access.fsType, options)
+	return n.o.Mounter.Mount(ctx, device.path, h.path, h.access.fsType, options)
 }
 
 // format makes the file system on a device that holds nothing at all. It never
@@ -70,11 +74,11 @@ func (n *Node) format(ctx context.Context, device, fsType string, options []stri
 }
 
 // prepare has the file system on the device, and makes it there where it may.
-func (n *Node) prepare(ctx context.Context, h handed, device string) error {
-	if h.shows() {
-		return n.holds(ctx, device, h.access.fsType)
+func (n *Node) prepare(ctx context.Context, h handed, device located) error {
+	if h.shows() || device.keep {
+		return n.holds(ctx, device.path, h.access.fsType)
 	}
-	return n.format(ctx, device, h.access.fsType, h.context.MkfsOptions)
+	return n.format(ctx, device.path, h.access.fsType, h.context.MkfsOptions)
 }
 
 // holds wants that file system on a device, and leaves the device as it is.

@@ -1,6 +1,7 @@
 package exclusive
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -32,6 +34,39 @@ func NewBook(root string) *Book { return &Book{dir: filepath.Join(root, BookDir)
 func (b *Book) Dir() string { return b.dir }
 
 const suffix = ".json"
+
+// lockName is the file that whoever decides about devices holds a lock on.
+const lockName = "lock"
+
+// lockEvery is how often a lock that somebody else has is asked for.
+const lockEvery = 20 * time.Millisecond
+
+// Alone waits until nobody else on this host, in whatever process, is between finding
+// that nobody has a device and making that known: by writing it into the book, or by
+// writing on the device. What it returns lets the next one go on.
+func (b *Book) Alone(ctx context.Context) (release func(), err error) {
+	if err := os.MkdirAll(b.dir, 0o700); err != nil {
+		return nil, fmt.Errorf("locking the book of devices: %w", err)
+	}
+	file, err := os.OpenFile(filepath.Join(b.dir, lockName), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("locking the book of devices: %w", err)
+	}
+	for {
+		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return func() { _ = file.Close() }, nil // that ends the lock, and so does the end of the process
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			return nil, errors.Join(fmt.Errorf("locking the book of devices: %w", err), file.Close())
+		}
+		select {
+		case <-ctx.Done():
+			return nil, errors.Join(fmt.Errorf("waiting until nobody else decides about devices: %w", context.Cause(ctx)), file.Close())
+		case <-time.After(lockEvery):
+		}
+	}
+}
 
 // file returns where a volume stands. Its handle may be nothing that a file can be called.
 func (b *Book) file(volume string) string {
@@ -153,7 +188,7 @@ func (b *Book) sync() error {
 }
 
 // holder returns the volume that has the device or file system of that identity, or "".
-func (b *Book) holder(id string) (string, error) {
+func holder(b book, id string) (string, error) {
 	all, err := b.List()
 	if err != nil {
 		return "", err

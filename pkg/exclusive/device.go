@@ -1,10 +1,10 @@
 package exclusive
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -18,13 +18,11 @@ import (
 // Devices hands out whole disks and partitions of one node. Its methods may be called
 // from any goroutine; two calls for one volume are the caller's to keep apart.
 type Devices struct {
-	Book  *Book
+	Book  book
 	Host  devices
 	Wiper wiper
 	// Zero fills a device with zeros to the last byte, for itself alone.
 	Zero func(ctx context.Context, path string, number uint64, progress progress) error
-
-	choosing sync.Mutex // held from looking who has a device until it is remembered
 }
 
 // ZeroOn returns what fills devices of the host whose root file system is at root.
@@ -45,6 +43,10 @@ type Want struct {
 	Size   capacity.Bytes // at least
 	// Block volumes are handed out as they are, so they are zeroed first.
 	Block bool
+	// Whole wants no partition: the kernel holds only whole disks to limits.
+	Whole bool
+	Wipe  wipe.Method
+	Tags  []string
 }
 
 // A Taken is a device that a volume has, as it is called now.
@@ -59,38 +61,52 @@ type Taken struct {
 // is written, so that a device is never handed out twice and a half-made volume is found.
 // A block volume shows no byte of a former tenant, whatever its disk can do.
 func (d *Devices) Take(ctx context.Context, want Want, progress progress) (Taken, error) {
-	taken, err := d.take(ctx, want, progress)
+	taken, err := d.Promise(ctx, want)
+	if err != nil {
+		return Taken{}, err
+	}
+	return d.Prepare(ctx, taken, progress)
+}
+
+// Promise is the first half of Take: from then on the volume has the device, and nobody
+// else.
+func (d *Devices) Promise(ctx context.Context, want Want) (Taken, error) {
+	if want.Volume == "" || want.ID == "" {
+		return Taken{}, fmt.Errorf("giving device %q to volume %q: %w: a volume and a device must be named", want.ID, want.Volume, ErrNotFit)
+	}
+	record, device, err := d.claim(ctx, want)
 	if err != nil {
 		return Taken{}, fmt.Errorf("giving device %s to volume %s: %w", want.ID, want.Volume, err)
+	}
+	return Taken{Record: record, Path: device.Path, Major: device.Major, Minor: device.Minor}, nil
+}
+
+// Prepare is the second half of Take: what it returns may be handed out.
+func (d *Devices) Prepare(ctx context.Context, taken Taken, progress progress) (Taken, error) {
+	if taken.State == Ready {
+		return taken, nil
+	}
+	var err error
+	if taken.Block {
+		err = d.Zero(ctx, taken.Path, unix.Mkdev(taken.Major, taken.Minor), progress)
+	}
+	if err == nil {
+		taken.State = Ready
+		err = d.Book.Put(taken.Record)
+	}
+	if err != nil {
+		return Taken{}, fmt.Errorf("preparing device %s for volume %s: %w", taken.ID, taken.Volume, err)
 	}
 	return taken, nil
 }
 
-func (d *Devices) take(ctx context.Context, want Want, progress progress) (Taken, error) {
-	if want.Volume == "" || want.ID == "" {
-		return Taken{}, fmt.Errorf("%w: a volume and a device must be named", ErrNotFit)
-	}
-	record, device, err := d.claim(ctx, want)
-	if err != nil {
-		return Taken{}, err
-	}
-	taken := Taken{Record: record, Path: device.Path, Major: device.Major, Minor: device.Minor}
-	if record.State == Ready {
-		return taken, nil
-	}
-	if record.Block {
-		if err := d.Zero(ctx, device.Path, unix.Mkdev(device.Major, device.Minor), progress); err != nil {
-			return Taken{}, err
-		}
-	}
-	taken.State = Ready
-	return taken, d.Book.Put(taken.Record)
-}
-
 // claim has the volume be the one that has the device.
 func (d *Devices) claim(ctx context.Context, want Want) (Record, blockdev.Device, error) {
-	d.choosing.Lock()
-	defer d.choosing.Unlock()
+	alone, err := d.Book.Alone(ctx)
+	if err != nil {
+		return Record{}, blockdev.Device{}, err
+	}
+	defer alone()
 	record, stands, err := d.Book.Get(want.Volume)
 	if err != nil {
 		return Record{}, blockdev.Device{}, err
@@ -105,12 +121,12 @@ func (d *Devices) claim(ctx context.Context, want Want) (Record, blockdev.Device
 		device, err := d.byID(ctx, record.ID, "")
 		return record, device, err
 	}
-	holder, err := d.Book.holder(want.ID)
+	has, err := holder(d.Book, want.ID)
 	switch {
 	case err != nil:
 		return Record{}, blockdev.Device{}, err
-	case holder != "":
-		return Record{}, blockdev.Device{}, fmt.Errorf("%w: volume %s", ErrTaken, holder)
+	case has != "":
+		return Record{}, blockdev.Device{}, fmt.Errorf("%w: volume %s", ErrTaken, has)
 	}
 	device, err := d.byID(ctx, want.ID, "")
 	if err != nil {
@@ -119,9 +135,15 @@ func (d *Devices) claim(ctx context.Context, want Want) (Record, blockdev.Device
 	if err := d.fit(ctx, device, want); err != nil {
 		return Record{}, blockdev.Device{}, err
 	}
-	record = Record{Volume: want.Volume, Kind: volume.Device, ID: want.ID, Path: device.Path, Size: device.Size, Block: want.Block, State: Taking}
+	record = Record{
+		Volume: want.Volume, Kind: volume.Device, ID: want.ID, Path: device.Path, Size: device.Size, Block: want.Block,
+		Wipe: want.Wipe, Tags: want.Tags, State: Taking,
+	}
 	return record, device, d.Book.Put(record)
 }
+
+// partition is the type of a device that is a part of another.
+const partition = "part"
 
 // fit reports whether a device can be handed out: it is blank, and large enough.
 func (d *Devices) fit(ctx context.Context, device blockdev.Device, want Want) error {
@@ -137,7 +159,10 @@ func (d *Devices) fit(ctx context.Context, device blockdev.Device, want Want) er
 			return fmt.Errorf("%w: %s %s", ErrNotFit, device.Path, o.Message)
 		}
 	}
-	if device.Size < want.Size {
+	switch {
+	case want.Whole && evidence.Type == partition:
+		return fmt.Errorf("%w: %s is a partition, and the kernel limits the IO of whole disks only", ErrNotFit, device.Path)
+	case device.Size < want.Size:
 		return fmt.Errorf("%w: %s has %s, and %s are wanted", ErrTooSmall, device.Path, device.Size, want.Size)
 	}
 	return nil
@@ -175,57 +200,47 @@ func (d *Devices) byID(ctx context.Context, id, path string) (blockdev.Device, e
 }
 
 // Find returns the device of a volume that is ready. One that is gone is ErrGone, and
-// whatever has its name now is never taken for it.
+// whatever has its name now is never taken for it. A volume that the node does not
+// remember it finds by what its PersistentVolume says, and remembers from then on.
 func (d *Devices) Find(ctx context.Context, ref Ref) (Taken, error) {
+	taken, err := d.find(ctx, ref)
+	if err != nil {
+		return Taken{}, fmt.Errorf("finding the device of volume %s: %w", ref.Volume, err)
+	}
+	return taken, nil
+}
+
+func (d *Devices) find(ctx context.Context, ref Ref) (Taken, error) {
 	record, stands, err := d.Book.Get(ref.Volume)
 	if err != nil {
 		return Taken{}, err
 	}
-	if stands {
-		if err := known(record, ref, volume.Device); err != nil {
-			return Taken{}, err
-		}
-		if record.State != Ready {
-			return Taken{}, fmt.Errorf("finding the device of volume %s: %w: it is %s", ref.Volume, ErrNotReady, record.State)
-		}
-	} else if record, err = d.unrecorded(ref); err != nil {
+	if !stands {
+		return d.adopt(ctx, ref)
+	}
+	if err := known(record, ref, volume.Device); err != nil {
 		return Taken{}, err
 	}
+	if record.State != Ready {
+		return Taken{}, fmt.Errorf("%w: it is %s", ErrNotReady, record.State)
+	}
 	device, err := d.byID(ctx, record.ID, record.Path)
-	if err != nil {
-		return Taken{}, fmt.Errorf("finding the device of volume %s: %w", ref.Volume, err)
-	}
-	return Taken{Record: record, Path: device.Path, Major: device.Major, Minor: device.Minor}, nil
-}
-
-// unrecorded is what a PersistentVolume alone says of a volume that the node does not
-// remember, because its system was installed anew.
-func (d *Devices) unrecorded(ref Ref) (Record, error) {
-	if ref.ID == "" {
-		return Record{}, fmt.Errorf("finding the device of volume %s: %w: neither the node nor the PersistentVolume says which it is", ref.Volume, ErrNotOurs)
-	}
-	holder, err := d.Book.holder(ref.ID)
-	if err != nil {
-		return Record{}, err
-	}
-	if holder != "" {
-		return Record{}, fmt.Errorf("finding device %s of volume %s: %w: volume %s", ref.ID, ref.Volume, ErrTaken, holder)
-	}
-	return Record{Volume: ref.Volume, Kind: volume.Device, ID: ref.ID, Path: ref.Path, State: Ready}, nil
+	return Taken{Record: record, Path: device.Path, Major: device.Major, Minor: device.Minor}, err
 }
 
 // Release wipes the device of a volume, looks that it is blank, and only then lets it be
 // handed out again. A volume that nobody remembers is gone already, unless the device
 // that its PersistentVolume names is not blank: nothing proves whose data that is. A
-// device that is not there is ErrGone, because it may come back with the data on it.
-func (d *Devices) Release(ctx context.Context, ref Ref, method wipe.Method, progress progress) error {
-	if err := d.release(ctx, ref, method, progress); err != nil {
+// device that is not there is ErrGone, because it may come back with the data on it. How
+// it is wiped was said when it was taken.
+func (d *Devices) Release(ctx context.Context, ref Ref, progress progress) error {
+	if err := d.release(ctx, ref, progress); err != nil {
 		return fmt.Errorf("removing volume %s: %w", ref.Volume, err)
 	}
 	return nil
 }
 
-func (d *Devices) release(ctx context.Context, ref Ref, method wipe.Method, progress progress) error {
+func (d *Devices) release(ctx context.Context, ref Ref, progress progress) error {
 	record, stands, err := d.Book.Get(ref.Volume)
 	if err != nil {
 		return err
@@ -237,39 +252,25 @@ func (d *Devices) release(ctx context.Context, ref Ref, method wipe.Method, prog
 		return err
 	}
 	device, err := d.byID(ctx, record.ID, record.Path)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case record.Adopted:
+		return d.disown(ctx, record, device)
 	}
+	before := record.State
 	record.State = Clearing
 	if err := d.Book.Put(record); err != nil {
 		return err
 	}
-	order := wipe.Order{Path: device.Path, Major: device.Major, Minor: device.Minor, Method: method}
-	if err := d.Wiper.Wipe(ctx, order, progress); err != nil {
+	order := wipe.Order{Path: device.Path, Major: device.Major, Minor: device.Minor, Method: cmp.Or(record.Wipe, wipe.Discard)}
+	err = d.Wiper.Wipe(ctx, order, progress)
+	if errors.Is(err, wipe.ErrInUse) { // nothing was done to it, and it still serves
+		record.State = before
+		return errors.Join(err, d.Book.Put(record))
+	}
+	if err != nil {
 		return err
 	}
 	return d.Book.Forget(ref.Volume)
-}
-
-// neverHeard decides about a volume that the node does not remember.
-func (d *Devices) neverHeard(ctx context.Context, ref Ref) error {
-	if ref.ID == "" {
-		return nil
-	}
-	holder, err := d.Book.holder(ref.ID)
-	if err != nil || holder != "" {
-		return err // its next tenant has it
-	}
-	device, err := d.byID(ctx, ref.ID, ref.Path)
-	if err != nil {
-		return err
-	}
-	evidence, err := d.Host.Inspect(ctx, device.Path)
-	if err != nil {
-		return err
-	}
-	if objections := blockdev.Objections(evidence); len(objections) > 0 {
-		return fmt.Errorf("%w: the node does not remember it, and %s %s; if that may go, say so in resourceToBeInited.wipe", ErrNotOurs, device.Path, objections[0].Message)
-	}
-	return nil
 }

@@ -102,7 +102,7 @@ func (b bench) mustTake(want Want) Taken {
 }
 
 func (b bench) release(ref Ref) error {
-	return b.devices().Release(b.Context(), ref, wipe.Discard, quietly)
+	return b.devices().Release(b.Context(), ref, quietly)
 }
 
 func wantError(t *testing.T, got, want error) {
@@ -214,8 +214,69 @@ func TestANodeThatWasInstalledAnewServesAndDestroysNothing(t *testing.T) {
 	if b.host.on["wwn-1"] != "ext4" {
 		t.Error("it was wiped")
 	}
+	// Until it is asked to destroy it, it has the device be that volume's.
+	_, err := b.devices().Find(t.Context(), ref)
+	must(t, err)
+	b.host.on["wwn-1"] = "" // as a block volume that was never written to
+	_, err = b.take(Want{Volume: "w", ID: "wwn-1"})
+	wantError(t, err, ErrTaken)
+	must(t, b.release(ref))
+	b.mustTake(Want{Volume: "w", ID: "wwn-1"})
+}
+
+func TestAVolumeOfTheFirstOpenLocalKeepsTheDeviceThatHadItsName(t *testing.T) {
+	for name, tc := range map[string]struct {
+		ref  Ref
+		edit func(h *host)
+		err  error
+	}{
+		"a device with a file system":         {Ref{Volume: "v", Path: "/dev/sda"}, func(h *host) { h.on["wwn-1"] = "ext4" }, nil},
+		"a device that shows nothing":         {Ref{Volume: "v", Path: "/dev/sda"}, func(*host) {}, nil},
+		"no name at all":                      {Ref{Volume: "v"}, func(*host) {}, ErrNotOurs},
+		"a name that nothing has":             {Ref{Volume: "v", Path: "/dev/sdz"}, func(*host) {}, ErrGone},
+		"a device that nothing tells apart":   {Ref{Volume: "v", Path: "/dev/sda"}, func(h *host) { h.disks[0].ID = "" }, ErrNotOurs},
+		"a device that cannot be written to":  {Ref{Volume: "v", Path: "/dev/sda"}, func(h *host) { h.disks[0].ReadOnly = true }, ErrNotOurs},
+		"a device that another volume has":    {Ref{Volume: "v", Path: "/dev/sdb"}, func(*host) {}, ErrTaken},
+		"the device that it has by its names": {Ref{Volume: "w", Path: "/dev/sda"}, func(*host) {}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			b.mustTake(Want{Volume: "w", ID: "wwn-2"})
+			tc.edit(b.host)
+			_, err := b.devices().Find(t.Context(), tc.ref)
+			wantError(t, err, tc.err)
+		})
+	}
+	b := newBench(t)
+	b.host.on["wwn-1"] = "ext4"
 	_, err := b.devices().Find(t.Context(), Ref{Volume: "v", Path: "/dev/sda"})
-	wantError(t, err, ErrNotOurs)
+	must(t, err)
+	b.host.disks[0].Path, b.host.disks[1].Path = "/dev/sdb", "/dev/sda" // from now on it is known by who it is
+	found, err := b.devices().Find(t.Context(), Ref{Volume: "v", Path: "/dev/sda"})
+	if err != nil || found.Path != "/dev/sdb" || !found.Adopted {
+		t.Errorf("found %+v, %v", found, err)
+	}
+	wantError(t, b.release(Ref{Volume: "v", Path: "/dev/sda"}), ErrNotOurs) // nothing proves whose the data is
+	delete(b.host.on, "wwn-1")                                              // somebody said that it may go
+	must(t, b.release(Ref{Volume: "v", Path: "/dev/sda"}))
+	must(t, b.release(Ref{Volume: "v", Path: "/dev/sda"}))
+}
+
+func TestWhoDecidesAboutDevicesIsAlone(t *testing.T) {
+	b := newBench(t)
+	release, err := NewBook(b.root).Alone(t.Context()) // another process
+	must(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = b.devices().Promise(ctx, Want{Volume: "v", ID: "wwn-1"})
+	wantError(t, err, context.Canceled)
+	if _, stands, err := NewBook(b.root).Get("v"); stands || err != nil {
+		t.Errorf("it was given a device all the same, %v", err)
+	}
+	waiting := make(chan error, 1)
+	go func() { _, err := b.take(Want{Volume: "v", ID: "wwn-1"}); waiting <- err }()
+	release()
+	must(t, <-waiting)
 }
 
 // TestEveryStepMayBeTheLast has each step fail once, as if the process died there, and

@@ -31,6 +31,8 @@ var (
 	ErrGone = errors.New("it is not on this node")
 	// ErrOther says that something else is where it should be.
 	ErrOther = errors.New("something else is there")
+	// ErrInUse says that somebody uses what is to be given back.
+	ErrInUse = errors.New("it is in use")
 	// ErrNotReady says that a volume was never finished, or is being removed.
 	ErrNotReady = errors.New("volume is not ready")
 	// ErrNotOurs says that there is no proof that what is there is the volume's.
@@ -60,7 +62,12 @@ type Record struct {
 	Path  string         `json:"path"`
 	Size  capacity.Bytes `json:"size"`
 	Block bool           `json:"block,omitempty"` // handed out as it is
-	State State          `json:"state"`
+	Wipe  wipe.Method    `json:"wipe,omitempty"`  // what becomes of the data when the volume goes
+	Tags  []string       `json:"tags,omitempty"`  // whose it is, and what its IO is held to
+	// Adopted says that it was not handed out here: a PersistentVolume named it, and
+	// nothing proves that it may be destroyed.
+	Adopted bool  `json:"adopted,omitempty"`
+	State   State `json:"state"`
 }
 
 // A Ref names a volume that was handed out: by its handle, and by what a
@@ -71,6 +78,20 @@ type Ref struct {
 
 // progress is told how far a long job is.
 type progress = func(done, of capacity.Bytes)
+
+// book is what *Book is: what volumes have, remembered.
+type book interface {
+	Get(volume string) (Record, bool, error)
+	List() ([]Record, error)
+	writable
+}
+
+// writable is what changes a book.
+type writable interface {
+	Put(r Record) error
+	Forget(volume string) error
+	Alone(ctx context.Context) (release func(), err error)
+}
 
 // devices is the part of *blockdev.Host that looks.
 type devices interface {

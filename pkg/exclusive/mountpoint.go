@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -27,12 +26,10 @@ type table interface {
 // MountPoints hands out mounted file systems of one node. Its methods may be called from
 // any goroutine; two calls for one volume are the caller's to keep apart.
 type MountPoints struct {
-	Book   *Book
+	Book   book
 	Host   devices
 	Mounts table
 	Root   devfile.Root
-
-	choosing sync.Mutex // held from looking who has a mount point until it is remembered
 }
 
 // A WantedMount is a mount point that a volume shall have.
@@ -41,6 +38,16 @@ type WantedMount struct {
 	Path   string
 	ID     string         // which file system must be mounted there
 	Size   capacity.Bytes // of it, at least
+	// Whole wants no file system on a partition: the kernel holds only whole disks to limits.
+	Whole bool
+	Tags  []string
+}
+
+// A Mounted is a mount point that a volume has.
+type Mounted struct {
+	Record
+	Source string // the device, as it is called now
+	Number uint64 // of the device
 }
 
 // Take gives a mount point with nothing in it to a volume. Calling it again is free;
@@ -57,8 +64,11 @@ func (p *MountPoints) take(ctx context.Context, want WantedMount) (Record, error
 	if want.Volume == "" || want.Path == "" || want.ID == "" {
 		return Record{}, fmt.Errorf("%w: a volume, a path and a file system must be named", ErrNotFit)
 	}
-	p.choosing.Lock()
-	defer p.choosing.Unlock()
+	alone, err := p.Book.Alone(ctx)
+	if err != nil {
+		return Record{}, err
+	}
+	defer alone()
 	record, stands, err := p.Book.Get(want.Volume)
 	if err != nil {
 		return Record{}, err
@@ -72,18 +82,18 @@ func (p *MountPoints) take(ctx context.Context, want WantedMount) (Record, error
 		}
 		return record, nil
 	}
-	holder, err := p.Book.holder(want.ID)
+	has, err := holder(p.Book, want.ID)
 	switch {
 	case err != nil:
 		return Record{}, err
-	case holder != "":
-		return Record{}, fmt.Errorf("%w: volume %s", ErrTaken, holder)
+	case has != "":
+		return Record{}, fmt.Errorf("%w: volume %s", ErrTaken, has)
 	}
 	size, err := p.fit(ctx, want)
 	if err != nil {
 		return Record{}, err
 	}
-	record = Record{Volume: want.Volume, Kind: volume.MountPoint, ID: want.ID, Path: want.Path, Size: size, State: Ready}
+	record = Record{Volume: want.Volume, Kind: volume.MountPoint, ID: want.ID, Path: want.Path, Size: size, Tags: want.Tags, State: Ready}
 	return record, p.Book.Put(record)
 }
 
@@ -98,6 +108,11 @@ func (p *MountPoints) fit(ctx context.Context, want WantedMount) (capacity.Bytes
 	if err := isEmpty(top); err != nil {
 		return 0, fmt.Errorf("%w: %w", ErrNotFit, err)
 	}
+	if want.Whole {
+		if err := p.wantWhole(ctx, want); err != nil {
+			return 0, err
+		}
+	}
 	usage, err := p.Root.Usage(want.Path)
 	if err != nil {
 		return 0, err
@@ -109,35 +124,43 @@ func (p *MountPoints) fit(ctx context.Context, want WantedMount) (capacity.Bytes
 }
 
 // Find returns the mount point of a volume, once it has seen that the very file system is
-// mounted there: what would be written to a bare directory would go to another disk.
-func (p *MountPoints) Find(ctx context.Context, ref Ref) (Record, error) {
+// mounted there: what would be written to a bare directory would go to another disk. A
+// volume that the node does not remember it finds by what its PersistentVolume says, and
+// remembers from then on.
+func (p *MountPoints) Find(ctx context.Context, ref Ref) (Mounted, error) {
+	found, err := p.find(ctx, ref)
+	if err != nil {
+		return Mounted{}, fmt.Errorf("finding the mount point of volume %s: %w", ref.Volume, err)
+	}
+	return found, nil
+}
+
+func (p *MountPoints) find(ctx context.Context, ref Ref) (Mounted, error) {
 	record, stands, err := p.Book.Get(ref.Volume)
-	if err != nil {
-		return Record{}, err
-	}
 	switch {
-	case !stands && (ref.ID == "" || ref.Path == ""):
-		err = fmt.Errorf("%w: neither the node nor the PersistentVolume says which it is", ErrNotOurs)
+	case err != nil:
+		return Mounted{}, err
 	case !stands:
-		record = Record{Volume: ref.Volume, Kind: volume.MountPoint, ID: ref.ID, Path: ref.Path, State: Ready}
+		return p.adopt(ctx, ref)
 	case record.State != Ready:
-		err = fmt.Errorf("%w: it is %s", ErrNotReady, record.State)
-	default:
-		err = known(record, ref, volume.MountPoint)
+		return Mounted{}, fmt.Errorf("%w: it is %s", ErrNotReady, record.State)
 	}
+	if err := known(record, ref, volume.MountPoint); err != nil {
+		return Mounted{}, err
+	}
+	m, err := p.isMounted(ctx, record.Path, record.ID)
 	if err != nil {
-		return Record{}, fmt.Errorf("finding the mount point of volume %s: %w", ref.Volume, err)
+		return Mounted{}, err
 	}
-	top, err := p.open(ctx, record.Path, record.ID)
-	if err != nil {
-		return Record{}, fmt.Errorf("finding the mount point of volume %s: %w", ref.Volume, err)
-	}
-	return record, top.Close()
+	number, err := p.numberOf(m)
+	return Mounted{Record: record, Source: m.Source, Number: number}, err
 }
 
 // Release deletes all that is in the file system of a volume, and only then lets it be
-// handed out again. A volume that nobody remembers is gone already. One that is not
-// mounted is ErrGone, for it may come back.
+// handed out again. A volume that nobody remembers is gone already, unless the mount
+// point that its PersistentVolume names holds anything: nothing proves whose that is. One
+// that is not mounted is ErrGone, for it may come back, and one that is still shown to
+// somebody is ErrInUse.
 func (p *MountPoints) Release(ctx context.Context, ref Ref) error {
 	if err := p.release(ctx, ref); err != nil {
 		return fmt.Errorf("removing volume %s: %w", ref.Volume, err)
@@ -147,18 +170,23 @@ func (p *MountPoints) Release(ctx context.Context, ref Ref) error {
 
 func (p *MountPoints) release(ctx context.Context, ref Ref) error {
 	record, stands, err := p.Book.Get(ref.Volume)
-	if err != nil || !stands {
+	switch {
+	case err != nil:
 		return err
+	case !stands:
+		return p.neverHeard(ctx, ref)
 	}
 	if err := known(record, ref, volume.MountPoint); err != nil {
 		return err
 	}
-	below, err := p.Mounts.Below(record.Path)
-	if err != nil {
-		return err
+	if record.Adopted {
+		if err := p.wantEmpty(ctx, record.Path, record.ID); err != nil {
+			return err
+		}
+		return p.Book.Forget(ref.Volume)
 	}
-	if len(below) > 0 {
-		return fmt.Errorf("%w: something is mounted below it, at %s", ErrOther, below[0].Target)
+	if err := p.idle(ctx, record); err != nil {
+		return err
 	}
 	top, err := p.open(ctx, record.Path, record.ID)
 	if err != nil {
@@ -176,91 +204,6 @@ func (p *MountPoints) release(ctx context.Context, ref Ref) error {
 		return err
 	}
 	return p.Book.Forget(ref.Volume)
-}
-
-// open returns the root of the file system that is mounted at path, if it is that one.
-// Whatever becomes of the path from then on, what is opened stays that file system.
-func (p *MountPoints) open(ctx context.Context, path, id string) (*os.File, error) {
-	m, mounted, err := p.Mounts.IsMounted(path)
-	switch {
-	case err != nil:
-		return nil, err
-	case !mounted:
-		return nil, fmt.Errorf("file system %s: %w: nothing is mounted at %s", id, ErrGone, path)
-	case m.Root != "/":
-		return nil, fmt.Errorf("%w: at %s a part of a file system is mounted, %s, and not all of it", ErrOther, path, m.Root)
-	}
-	is, err := p.mountedID(ctx, m)
-	if err != nil {
-		return nil, err
-	}
-	if is != id {
-		return nil, fmt.Errorf("%w: at %s %q is mounted, and not %s", ErrOther, path, is, id)
-	}
-	resolved, err := p.Root.Resolve(path)
-	if err != nil {
-		return nil, err
-	}
-	top, err := os.OpenFile(resolved, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		return nil, err
-	}
-	if err := p.isRootOf(top, path, m); err != nil {
-		return nil, errors.Join(err, top.Close())
-	}
-	return top, nil
-}
-
-// isRootOf makes sure that what was opened is what was found mounted at path, and not
-// the bare directory below.
-func (p *MountPoints) isRootOf(top *os.File, path string, m mounts.Mount) error {
-	gone := fmt.Errorf("%w: it was unmounted from %s a moment ago", ErrGone, path)
-	var opened unix.Stat_t
-	if err := unix.Fstat(int(top.Fd()), &opened); err != nil {
-		return err
-	}
-	if m.Major != 0 {
-		if opened.Dev != unix.Mkdev(m.Major, m.Minor) {
-			return gone
-		}
-		return nil
-	}
-	// btrfs has made-up numbers, another for each subvolume. So what was opened must be
-	// what is seen at the path while that is still mounted there.
-	var seen unix.Stat_t
-	if err := unix.Stat(top.Name(), &seen); err != nil {
-		return err
-	}
-	again, mounted, err := p.Mounts.IsMounted(path)
-	if err != nil {
-		return err
-	}
-	if !mounted || again.Source != m.Source || seen.Dev != opened.Dev || seen.Ino != opened.Ino {
-		return gone
-	}
-	return nil
-}
-
-// mountedID says which file system is mounted.
-func (p *MountPoints) mountedID(ctx context.Context, m mounts.Mount) (string, error) {
-	number := unix.Mkdev(m.Major, m.Minor)
-	if m.Major == 0 { // made up, as by btrfs: its source tells
-		file, err := p.Root.Look(m.Source)
-		if err != nil {
-			return "", err
-		}
-		number = file.Device
-	}
-	all, err := p.Host.Devices(ctx)
-	if err != nil {
-		return "", err
-	}
-	for _, d := range all {
-		if unix.Mkdev(d.Major, d.Minor) == number && d.UUID != "" {
-			return FileSystemID(d.UUID), nil
-		}
-	}
-	return "", nil
 }
 
 // isEmpty wants nothing but lost+found in a directory, and nothing in that.

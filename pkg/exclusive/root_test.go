@@ -138,12 +138,12 @@ func TestSwappingTheNamesOfTwoRealDisksLosesAndMixesNothing(t *testing.T) {
 		}
 	}
 	// Whoever has the old name of its disk in mind destroys nothing else.
-	must(t, l.real().Release(t.Context(), Ref{Volume: "a", ID: l.disks[0].ID, Path: l.disks[1].Path}, wipe.Discard, quietly))
+	must(t, l.real().Release(t.Context(), Ref{Volume: "a", ID: l.disks[0].ID, Path: l.disks[1].Path}, quietly))
 	if _, err := l.real().Find(t.Context(), Ref{Volume: "b"}); err != nil {
 		t.Error(err)
 	}
 	l.run("blkid", "-p", l.path(l.disks[1].ID))
-	must(t, l.real().Release(t.Context(), Ref{Volume: "b"}, wipe.Discard, quietly))
+	must(t, l.real().Release(t.Context(), Ref{Volume: "b"}, quietly))
 }
 
 func TestNoByteOfAFormerTenantIsOnARealBlockVolume(t *testing.T) {
@@ -163,17 +163,17 @@ func TestNoByteOfAFormerTenantIsOnARealBlockVolume(t *testing.T) {
 		}
 	}
 	fill() // by whoever had the disk before us: nobody recognises it
-	want := Want{Volume: "v", ID: disk.ID, Block: true}
+	want := Want{Volume: "v", ID: disk.ID, Block: true, Wipe: wipe.None}
 	_, err := l.real().Take(t.Context(), want, quietly)
 	must(t, err)
 	wantNothing()
 	fill()
-	must(t, l.real().Release(t.Context(), Ref{Volume: "v"}, wipe.None, quietly)) // the class keeps the data between the ends
-	want.Volume = "next"
+	must(t, l.real().Release(t.Context(), Ref{Volume: "v"}, quietly)) // the class keeps the data between the ends
+	want.Volume, want.Wipe = "next", wipe.Zero
 	_, err = l.real().Take(t.Context(), want, quietly)
 	must(t, err)
 	wantNothing()
-	must(t, l.real().Release(t.Context(), Ref{Volume: "next"}, wipe.Zero, quietly))
+	must(t, l.real().Release(t.Context(), Ref{Volume: "next"}, quietly))
 }
 
 func TestARealDeviceInUseIsNotWiped(t *testing.T) {
@@ -183,10 +183,10 @@ func TestARealDeviceInUseIsNotWiped(t *testing.T) {
 	l.run("mkfs.ext4", "-q", taken.Path)
 	dir := t.TempDir()
 	l.run("mount", taken.Path, dir)
-	wantError(t, l.real().Release(t.Context(), Ref{Volume: "v"}, wipe.Discard, quietly), wipe.ErrInUse)
+	wantError(t, l.real().Release(t.Context(), Ref{Volume: "v"}, quietly), wipe.ErrInUse)
 	l.run("umount", dir)
 	l.run("blkid", "-p", taken.Path)
-	must(t, l.real().Release(t.Context(), Ref{Volume: "v"}, wipe.Discard, quietly))
+	must(t, l.real().Release(t.Context(), Ref{Volume: "v"}, quietly))
 }
 
 // mounted makes a file system on the first disk and mounts it.

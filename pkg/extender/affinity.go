@@ -85,14 +85,6 @@ func offers(view *ledger.View, kind volume.Kind) bool {
 	return false
 }
 
-// kindFor returns the kind of groups for volumes of a type.
-func kindFor(kind volume.Kind) capacity.Kind {
-	if kind == volume.LVM {
-		return capacity.Cut
-	}
-	return capacity.Kind(kind)
-}
-
 // kindOf returns the type of volumes in groups of a kind.
 func kindOf(kind capacity.Kind) volume.Kind {
 	if kind == capacity.Cut {

@@ -37,6 +37,7 @@ type rest struct {
 	begun  capacity.Bytes // what csi-resizer began to give it, until it has
 	source *corev1.TypedObjectReference
 	owner  string // the UID of what it was made for, such as a pod
+	block  bool   // it wants a device and not a file system
 }
 
 // claimOf returns what is kept of a claim.
@@ -61,6 +62,7 @@ func claimOf(o *corev1.PersistentVolumeClaim) *claimRecord {
 	if owner := metav1.GetControllerOfNoCopy(o); owner != nil {
 		more.owner = string(owner.UID)
 	}
+	more.block = o.Spec.VolumeMode != nil && *o.Spec.VolumeMode == corev1.PersistentVolumeBlock
 	if more != (rest{}) {
 		c.rest = &more
 	}

@@ -132,13 +132,19 @@ func TestFilter(t *testing.T) {
 				"n2": `never: storage class "bad": invalid parameter "iops": "many" is not a quantity such as 1024 or 1Mi`,
 			},
 		},
-		"a class of whole devices is not served yet": {
-			storage: []*v1alpha1.NodeLocalStorage{nls("n1", vg("pool", 100*gib))},
+		"a class of whole devices, where there are none": {
+			storage: []*v1alpha1.NodeLocalStorage{nls("n1", vg("pool", 100*gib)), nls("n2", vg("pool", 100*gib))},
 			objects: []kruntime.Object{claim("data", gib, "device"), class("device", "volumeType", "Device")},
 			pod:     pod("p", "data"),
+			reasons: map[string]string{"n1": "never: no managed device: wants 1Gi, 0 free", "n2": "never: no managed device: wants 1Gi, 0 free"},
+		},
+		"a mount point as a block device": {
+			storage: []*v1alpha1.NodeLocalStorage{nls("n1", vg("pool", 100*gib))},
+			objects: []kruntime.Object{asBlock(claim("data", gib, "mount")), class("mount", "volumeType", "MountPoint")},
+			pod:     pod("p", "data"),
 			reasons: map[string]string{
-				"n1": `never: invalid storage class "device": volumes of type Device are not served yet`,
-				"n2": `never: invalid storage class "device": volumes of type Device are not served yet`,
+				"n1": `never: invalid storage class "mount": claim default/data wants a block device, and a volume of type MountPoint is a file system`,
+				"n2": `never: invalid storage class "mount": claim default/data wants a block device, and a volume of type MountPoint is a file system`,
 			},
 		},
 		"claims that need no place pass": {
@@ -391,6 +397,12 @@ func TestScoresWithoutAHoldAreOfWhatWouldBe(t *testing.T) {
 func foreign(c *storagev1.StorageClass) *storagev1.StorageClass {
 	c.Provisioner = "elsewhere.example"
 	return c
+}
+
+func asBlock(pvc *corev1.PersistentVolumeClaim) *corev1.PersistentVolumeClaim {
+	block := corev1.PersistentVolumeBlock
+	pvc.Spec.VolumeMode = &block
+	return pvc
 }
 
 func bound(pvc *corev1.PersistentVolumeClaim) *corev1.PersistentVolumeClaim {

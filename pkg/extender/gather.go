@@ -102,20 +102,31 @@ func (s *Scheduler) claimFrom(claim *claimRecord, class *storagev1.StorageClass)
 	if err != nil {
 		return volume.Claim{}, fmt.Errorf("storage class %q: %w", class.Name, err)
 	}
-	if params.Kind != volume.LVM {
-		return volume.Claim{}, fmt.Errorf("%w storage class %q: volumes of type %s are not served yet", volume.ErrInvalid, class.Name, params.Kind)
-	}
 	from, err := s.sourceOf(claim)
 	if err != nil {
 		return volume.Claim{}, err
 	}
+	if err := servable(claim, params, from); err != nil {
+		return volume.Claim{}, fmt.Errorf("%w storage class %q: %w", volume.ErrInvalid, class.Name, err)
+	}
 	return from.beside(volume.Claim{
 		Volume: s.o.volumeOf(claim.uid),
 		Name:   claim.Key(),
-		Kind:   kindFor(params.Kind),
+		Kind:   params.Kind.Lies(),
 		Size:   claim.asked,
 		Group:  params.Group,
 		Media:  params.Media,
 		Layout: params.Layout,
 	}), nil
+}
+
+// servable says what of a claim no volume of its type can be, or returns nil.
+func servable(claim *claimRecord, params volume.Parameters, from source) error {
+	switch {
+	case params.Kind == volume.MountPoint && claim.more().block:
+		return fmt.Errorf("claim %s wants a block device, and a volume of type MountPoint is a file system", claim.Key())
+	case params.Kind != volume.LVM && from != source{}:
+		return fmt.Errorf("claim %s is made of %s, and a volume of type %s cannot begin as a copy", claim.Key(), from.what, params.Kind)
+	}
+	return nil
 }

@@ -22,6 +22,9 @@ type reportRecord struct {
 	// mounts and devices are those that the agent manages, for dashboards; whether they
 	// are bound is not in it.
 	mounts, devices []metrics.Whole
+	// identities says who the devices and file systems are, by path; nil where there are
+	// none.
+	identities map[string]string
 }
 
 // A reportedSnapshot is a snapshot of ours in a report.
@@ -54,6 +57,7 @@ func reportOf(nls *v1alpha1.NodeLocalStorage) *reportRecord {
 		}
 	}
 	r.says.Groups = append(r.says.Groups, wholesOf(nls)...)
+	r.identities = identitiesOf(nls)
 	r.mounts, r.devices = wholeMetrics(nls)
 	return r
 }

@@ -44,13 +44,23 @@ func (s *Scheduler) Reserve(ctx context.Context, r reserve.Request) (reserve.Ans
 	}
 	switch place.Kind {
 	case capacity.Device:
-		answer.Device = place.Group
+		answer.Device, answer.Identity = place.Group, s.identityOf(place)
 	case capacity.MountPoint:
-		answer.Disk = place.Group
+		answer.Disk, answer.Identity = place.Group, s.identityOf(place)
 	default:
 		answer.Group = place.Group
 	}
 	return answer, nil
+}
+
+// identityOf returns who the device or file system at a place is, as its node reported it
+// last; or "", and then its node goes by the path.
+func (s *Scheduler) identityOf(place ledger.Place) string {
+	report, known := s.caches.report(place.Node)
+	if !known {
+		return ""
+	}
+	return report.identities[place.Group]
 }
 
 // claimOf returns the claim of the request as soon as the caches show it.

@@ -36,6 +36,26 @@ func wholesOf(nls *v1alpha1.NodeLocalStorage) []ledger.Group {
 	return slices.DeleteFunc(wholes, func(g ledger.Group) bool { return !g.Managed && len(g.Volumes) == 0 })
 }
 
+// identitiesOf returns who the devices and file systems are that are offered, by path.
+func identitiesOf(nls *v1alpha1.NodeLocalStorage) map[string]string {
+	info, managed := &nls.Status.NodeStorageInfo, &nls.Status.FilteredStorageInfo
+	if len(managed.Devices)+len(managed.MountPoints) == 0 {
+		return nil
+	}
+	identities := map[string]string{}
+	for i := range info.DeviceInfos {
+		if d := &info.DeviceInfos[i]; slices.Contains(managed.Devices, d.Name) {
+			identities[slim.Once(d.Name)] = d.ID
+		}
+	}
+	for i := range info.MountPoints {
+		if m := &info.MountPoints[i]; slices.Contains(managed.MountPoints, m.Name) {
+			identities[slim.Once(m.Name)] = m.ID
+		}
+	}
+	return identities
+}
+
 func whole(kind capacity.Kind, name string, total int64, owner string) ledger.Group {
 	g := ledger.Group{Name: slim.Once(name), Kind: kind, Allocatable: capacity.Bytes(total), Available: capacity.Bytes(total)}
 	if owner != "" {

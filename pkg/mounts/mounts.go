@@ -222,7 +222,7 @@ func (h *Host) Below(dir string) ([]Mount, error) {
 	var below []Mount
 	known := map[string]bool{}
 	for _, m := range slices.Backward(all) {
-		if rest, is := strings.CutPrefix(m.Target, at+"/"); is && !known[m.Target] {
+		if rest, is := strings.CutPrefix(m.Target, strings.TrimSuffix(at, "/")+"/"); is && rest != "" && !known[m.Target] {
 			known[m.Target] = true
 			m.Target = filepath.Join(dir, rest)
 			below = append(below, m)

@@ -103,11 +103,17 @@ func (c *Client) Ensure(ctx context.Context, spec provision.Spec) (provision.Vol
 		SourceGroup:    spec.Source.Group,
 
 		SourceSpaceBytes: int64(spec.Source.Space),
+		Identity:         spec.Identity,
+		Path:             spec.Path,
+		Media:            string(spec.Media),
+		Wipe:             string(spec.Wipe),
 	})
 	if err != nil {
 		return provision.Volume{}, decode(c.address, err)
 	}
-	return provision.Volume{ID: spec.ID, Group: resp.GetGroup(), Size: capacity.Bytes(resp.GetSizeBytes())}, nil
+	return provision.Volume{
+		ID: spec.ID, Group: resp.GetGroup(), Size: capacity.Bytes(resp.GetSizeBytes()), Identity: resp.GetIdentity(), Path: resp.GetPath(),
+	}, nil
 }
 
 // Remove makes the volume not exist on the node.
@@ -115,7 +121,7 @@ func (c *Client) Remove(ctx context.Context, r provision.Removal) error {
 	ctx, cancel := withTimeout(ctx)
 	defer cancel()
 	_, err := c.api.DeleteVolume(ctx, &nodepb.DeleteVolumeRequest{
-		Id: r.ID, Kind: string(r.Kind), Group: r.Group, InPersistentVolume: r.Proven,
+		Id: r.ID, Kind: string(r.Kind), Group: r.Group, InPersistentVolume: r.Proven, Identity: r.Identity, Path: r.Path,
 	})
 	return decode(c.address, err)
 }

@@ -9,10 +9,12 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/open-local/open-local/pkg/exclusive"
 	"github.com/open-local/open-local/pkg/lvm"
 	"github.com/open-local/open-local/pkg/nodeapi/nodepb"
 	"github.com/open-local/open-local/pkg/provision"
 	"github.com/open-local/open-local/pkg/volume"
+	"github.com/open-local/open-local/pkg/wipe"
 )
 
 // ErrUnreachable says that the node did not answer: whether it did what was asked
@@ -34,6 +36,16 @@ var failures = []struct {
 	{provision.ErrOutOfRange, "out-of-range", codes.OutOfRange},
 	{provision.ErrUnmanaged, "unmanaged", codes.ResourceExhausted},
 	{provision.ErrNotReady, "not-ready", codes.Unavailable},
+	{provision.ErrNoDevice, "no-device", codes.ResourceExhausted}, // before what it wraps
+	{exclusive.ErrConflict, "other-device", codes.AlreadyExists},
+	{exclusive.ErrTaken, "taken", codes.FailedPrecondition},
+	{exclusive.ErrGone, "device-gone", codes.FailedPrecondition},
+	{exclusive.ErrOther, "device-changed", codes.FailedPrecondition},
+	{exclusive.ErrNotOurs, "device-not-ours", codes.FailedPrecondition},
+	{exclusive.ErrNotClean, "not-empty", codes.FailedPrecondition},
+	{exclusive.ErrInUse, "mount-point-in-use", codes.FailedPrecondition},
+	{wipe.ErrInUse, "device-in-use", codes.FailedPrecondition},
+	{wipe.ErrNotClean, "not-blank", codes.FailedPrecondition},
 	{lvm.ErrNoSpace, "no-space", codes.ResourceExhausted},
 	{lvm.ErrVolumeNotFound, "volume-not-found", codes.NotFound},
 	{lvm.ErrGroupNotFound, "group-not-found", codes.FailedPrecondition},

@@ -105,20 +105,26 @@ func (s *service) CreateVolume(ctx context.Context, req *nodepb.CreateVolumeRequ
 		Source: provision.Source{
 			Snapshot: req.GetSourceSnapshot(), Volume: req.GetSourceVolume(), Group: req.GetSourceGroup(), Space: capacity.Bytes(req.GetSourceSpaceBytes()),
 		},
+		Identity: req.GetIdentity(),
+		Path:     req.GetPath(),
+		Media:    volume.Media(req.GetMedia()),
+		Wipe:     volume.Wipe(req.GetWipe()),
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &nodepb.CreateVolumeResponse{Group: vol.Group, SizeBytes: int64(vol.Size)}, nil
+	return &nodepb.CreateVolumeResponse{Group: vol.Group, SizeBytes: int64(vol.Size), Identity: vol.Identity, Path: vol.Path}, nil
 }
 
 // DeleteVolume implements nodepb.NodeServer.
 func (s *service) DeleteVolume(ctx context.Context, req *nodepb.DeleteVolumeRequest) (*nodepb.DeleteVolumeResponse, error) {
 	err := s.volumes.Remove(ctx, provision.Removal{
-		ID:     req.GetId(),
-		Kind:   volume.Kind(req.GetKind()),
-		Group:  req.GetGroup(),
-		Proven: req.GetInPersistentVolume(),
+		ID:       req.GetId(),
+		Kind:     volume.Kind(req.GetKind()),
+		Group:    req.GetGroup(),
+		Proven:   req.GetInPersistentVolume(),
+		Identity: req.GetIdentity(),
+		Path:     req.GetPath(),
 	})
 	if err != nil {
 		return nil, err

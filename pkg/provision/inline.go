@@ -112,7 +112,7 @@ func (p *Provisioner) RemoveInline(ctx context.Context, id string, proven bool) 
 	if err != nil {
 		return err
 	}
-	defer p.end(id, job)
+	defer p.end(job)
 	return p.logical.removeInline(ctx, id, proven)
 }
 

@@ -105,6 +105,6 @@ func (p *Provisioner) alone(id string, name volume.Kind, do func(kind) error) er
 	if err != nil {
 		return err
 	}
-	defer p.end(id, job)
+	defer p.end(job)
 	return do(kind)
 }

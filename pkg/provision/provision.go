@@ -31,6 +31,9 @@ var (
 	ErrUnmanaged = errors.New("volume group is not managed on this node")
 	// ErrNotReady says that this node does not know yet what it manages.
 	ErrNotReady = errors.New("node does not know yet which volume groups it manages")
+	// ErrNoDevice says that this node has no device, or no mount point, to give for a
+	// volume: nothing was given.
+	ErrNoDevice = errors.New("nothing on this node can be given to the volume")
 )
 
 // A Spec is a volume that shall exist.
@@ -47,6 +50,14 @@ type Spec struct {
 	// Block volumes are handed out as they are, so they are zeroed first.
 	Block bool
 	Tags  []string // whose it is
+	// Identity is who the device or file system is that it was decided the volume has, and
+	// Path what that was called; both empty let this node choose.
+	Identity, Path string
+	// Media is what a device or file system that this node chooses must be made of; empty
+	// means any.
+	Media volume.Media
+	// Wipe is what becomes of the data of a device when its volume is removed.
+	Wipe volume.Wipe
 	// Source is what the volume begins as; the zero Source is nothing.
 	Source Source
 }
@@ -83,10 +94,32 @@ func (s Spec) validate() error {
 	case s.Group != "" && s.OnlyGroup != "" && s.Group != s.OnlyGroup:
 		return fmt.Errorf("%w volume group of volume %s: %s was decided on and only %s will do", volume.ErrInvalid, s.ID, s.Group, s.OnlyGroup)
 	}
+	if err := s.validateWhole(); err != nil {
+		return fmt.Errorf("%w volume %s: %w", volume.ErrInvalid, s.ID, err)
+	}
 	for _, tag := range s.Tags {
 		if !volume.ValidTag(tag) {
 			return fmt.Errorf("%w volume %s: %q cannot be a tag", volume.ErrInvalid, s.ID, tag)
 		}
+	}
+	return nil
+}
+
+// validateWhole checks what is said about what a volume has for itself, and how that is
+// wiped.
+func (s Spec) validateWhole() error {
+	if s.Identity != "" {
+		if err := volume.ValidIdentity(s.Identity); err != nil {
+			return err
+		}
+	}
+	if s.Path != "" {
+		if err := volume.ValidPath(s.Kind, s.Path); err != nil {
+			return err
+		}
+	}
+	if s.Wipe != "" {
+		return volume.ValidWipe(s.Wipe)
 	}
 	return nil
 }
@@ -96,6 +129,8 @@ type Volume struct {
 	ID    string
 	Group string
 	Size  capacity.Bytes
+	// Identity is who its device or file system is, and Path what that is called now.
+	Identity, Path string
 }
 
 // A Removal names a volume that shall not exist.
@@ -106,6 +141,9 @@ type Removal struct {
 	// Proven says that a PersistentVolume names this handle and this group: the
 	// proof for a volume that carries no tags, as the first open-local made them.
 	Proven bool
+	// Identity and Path are who its device or file system is, and what that was called, as
+	// far as a PersistentVolume says so.
+	Identity, Path string
 }
 
 // kind is how volumes of one volumeType come and go.
@@ -114,7 +152,9 @@ type kind interface {
 	// anything, is long work that must have ended before the volume may be handed
 	// out, and that may be begun again from its start.
 	ensure(ctx context.Context, spec Spec) (Volume, finish, error)
-	remove(ctx context.Context, r Removal) error
+	// remove makes the volume not stand. What it returns, if anything, is long work
+	// after which it does not, and that may be begun again from its start.
+	remove(ctx context.Context, r Removal) (finish, error)
 	changer
 	snapshotter
 }
@@ -152,6 +192,7 @@ type job struct {
 	ctx    context.Context //nolint:containedctx // that of the work which outlives the call
 	cancel context.CancelFunc
 	status atomic.Pointer[func() string] // what it is at
+	stays  bool                          // is not given up for a removal: it is one
 }
 
 // say sets what the job tells others that it is at.
@@ -165,12 +206,23 @@ func (j *job) busy() error {
 	return fmt.Errorf("volume %s: %w", j.id, ErrBusy)
 }
 
+// A Whole makes volumes of one type that is not cut from anything: *Devices or
+// *MountPoints.
+type Whole interface {
+	kind
+	of() volume.Kind
+}
+
 // New returns a Provisioner that logs through the logger of ctx. It works until
 // Close is called, whatever becomes of ctx.
-func New(ctx context.Context, logical *Logical) *Provisioner {
+func New(ctx context.Context, logical *Logical, wholes ...Whole) *Provisioner {
 	stop, cancel := context.WithCancel(klog.NewContext(context.Background(), klog.FromContext(ctx)))
+	kinds := map[volume.Kind]kind{volume.LVM: logical}
+	for _, whole := range wholes {
+		kinds[whole.of()] = whole
+	}
 	return &Provisioner{
-		kinds:   map[volume.Kind]kind{volume.LVM: logical},
+		kinds:   kinds,
 		logical: logical,
 		stop:    stop,
 		cancel:  cancel,
@@ -207,27 +259,41 @@ func (p *Provisioner) Ensure(ctx context.Context, spec Spec) (Volume, error) {
 		return Volume{}, err
 	}
 	vol, rest, err := kind.ensure(ctx, spec)
-	if err != nil || rest == nil {
-		p.end(spec.ID, job)
-		return vol, err
+	if err == nil {
+		err = p.finish(ctx, job, rest)
+	} else {
+		p.end(job)
+	}
+	if err != nil {
+		return Volume{}, err
+	}
+	return vol, nil
+}
+
+// finish does the rest of a job and ends it. Where that takes longer than the caller
+// waits, it goes on without.
+func (p *Provisioner) finish(ctx context.Context, job *job, rest finish) error {
+	if rest == nil {
+		p.end(job)
+		return nil
 	}
 	done := make(chan error, 1)
 	p.work.Go(func() {
 		err := rest(job.ctx, job.say)
-		p.end(spec.ID, job)
+		p.end(job)
 		done <- err
 	})
 	waiting, cancel := leaving(ctx)
 	defer cancel()
 	select {
 	case err := <-done:
-		return vol, err
+		return err
 	case <-waiting.Done():
 	}
 	if ctx.Err() == nil {
-		return Volume{}, job.busy()
+		return job.busy()
 	}
-	return Volume{}, fmt.Errorf("waiting for volume %s to be ready: %w", spec.ID, context.Cause(ctx))
+	return fmt.Errorf("waiting for volume %s: %w", job.id, context.Cause(ctx))
 }
 
 // farewell is how long before its deadline a caller is answered.
@@ -245,7 +311,8 @@ func leaving(ctx context.Context) (context.Context, context.CancelFunc) {
 // Remove makes the volume not exist. One that is gone already is a success. A
 // group that is missing is lvm.ErrGroupNotFound, because it may come back with the
 // volume in it. Zeroing or copying that is still under way is given up, and Remove is ErrBusy
-// until it has ended.
+// until it has ended. Wiping goes on where it takes longer than the caller waits, as
+// Ensure says of zeroing.
 func (p *Provisioner) Remove(ctx context.Context, r Removal) error {
 	kind, err := p.kind(r.Kind)
 	if err != nil {
@@ -262,14 +329,19 @@ func (p *Provisioner) Remove(ctx context.Context, r Removal) error {
 		p.giveUp(r.ID)
 		return err
 	}
-	defer p.end(r.ID, job)
-	return kind.remove(ctx, r)
+	rest, err := kind.remove(ctx, r)
+	if err != nil {
+		p.end(job)
+		return err
+	}
+	p.keep(job)
+	return p.finish(ctx, job, rest)
 }
 
 func (p *Provisioner) kind(name volume.Kind) (kind, error) {
 	kind, ok := p.kinds[name]
 	if !ok {
-		return nil, fmt.Errorf("%w volumeType %q: not served yet", volume.ErrInvalid, name)
+		return nil, fmt.Errorf("%w volumeType %q: this node does not serve it", volume.ErrInvalid, name)
 	}
 	return kind, nil
 }
@@ -285,18 +357,25 @@ func (p *Provisioner) begin(id string) (*job, error) {
 	return p.jobs[id], nil
 }
 
-func (p *Provisioner) end(id string, j *job) {
+func (p *Provisioner) end(j *job) {
 	j.cancel()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.jobs, id)
+	delete(p.jobs, j.id)
+}
+
+// keep has a job go on whoever wants it given up.
+func (p *Provisioner) keep(j *job) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	j.stays = true
 }
 
 // giveUp cancels what outlived its call. A call itself has its own context.
 func (p *Provisioner) giveUp(id string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if job, ok := p.jobs[id]; ok {
+	if job, ok := p.jobs[id]; ok && !job.stays {
 		job.cancel()
 	}
 }

@@ -97,7 +97,7 @@ func TestEnsureMakesWhatIsAsked(t *testing.T) {
 		"in a group that is not there":                {spec: spec(in("other")), err: provision.ErrUnmanaged},
 		"only in a group that is not there":           {spec: spec(onlyIn("other")), err: provision.ErrUnmanaged},
 		"in a group that will not do":                 {spec: spec(func(s *provision.Spec) { s.OnlyGroup = "slow" }), err: volume.ErrInvalid},
-		"of a kind that is not served":                {spec: spec(func(s *provision.Spec) { s.Kind = volume.Device }), err: volume.ErrInvalid},
+		"of a kind that is not served":                {spec: spec(func(s *provision.Spec) { s.Kind = "Cloud" }), err: volume.ErrInvalid},
 		"of a layout that is not served":              {spec: spec(func(s *provision.Spec) { s.Layout = "mirrored" }), err: volume.ErrInvalid},
 		"without a handle":                            {spec: spec(func(s *provision.Spec) { s.ID = "" }), err: volume.ErrInvalid},
 		"with a tag that LVM cannot spell":            {spec: spec(func(s *provision.Spec) { s.Tags = []string{"a b"} }), err: volume.ErrInvalid},
@@ -247,7 +247,7 @@ func TestRemoveRemovesOnlyTheVolumeItself(t *testing.T) {
 		"one in a group that is missing":              {ask: provision.Removal{ID: id, Kind: volume.LVM, Group: "lost"}, err: lvm.ErrGroupNotFound},
 		"the volume in a group that was renamed":      {there: &lvm.CreateVolume{Group: "slow", Tags: tag}, ask: provision.Removal{ID: id, Kind: volume.LVM, Group: "lost"}},
 		"one in a group nobody can have":              {ask: provision.Removal{ID: id, Kind: volume.LVM, Group: "../etc"}, err: volume.ErrInvalid},
-		"one of a kind that is not served":            {ask: provision.Removal{ID: id, Kind: volume.Device, Group: "fast"}, err: volume.ErrInvalid},
+		"one of a kind that is not served":            {ask: provision.Removal{ID: id, Kind: "Cloud", Group: "fast"}, err: volume.ErrInvalid},
 		"a volume in a group that is managed no more": {there: &lvm.CreateVolume{Group: "former", Tags: tag}, ask: provision.Removal{ID: id, Kind: volume.LVM, Group: "former"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -12,9 +12,13 @@ import (
 	"github.com/open-local/open-local/pkg/volume"
 )
 
-// remove takes one process where the volume is where it is said to be: LVM
+func (l *Logical) remove(ctx context.Context, r Removal) (finish, error) {
+	return nil, l.removeNow(ctx, r)
+}
+
+// removeNow takes one process where the volume is where it is said to be: LVM
 // selects by name and tag while it holds its lock.
-func (l *Logical) remove(ctx context.Context, r Removal) error {
+func (l *Logical) removeNow(ctx context.Context, r Removal) error {
 	if err := volume.ValidGroup(r.Group); err != nil {
 		return fmt.Errorf("%w removal of volume %s: %w", volume.ErrInvalid, r.ID, err)
 	}

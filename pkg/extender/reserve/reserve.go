@@ -72,14 +72,17 @@ type Place struct {
 	Node  string
 	Group string // of a volume of type LVM
 	Path  string // of the device or mount point that a volume of another type gets
+	// Identity is who that device or file system is: its path may be another's by now.
+	Identity string
 }
 
 // An Answer is what the extender writes when there is a place.
 type Answer struct {
 	Node       string `json:"node"`
 	Group      string `json:"vgName"`
-	Disk       string `json:"disk"`   // of a volume of type MountPoint: where it is mounted
-	Device     string `json:"device"` // of a volume of type Device: its path
+	Disk       string `json:"disk"`               // of a volume of type MountPoint: where it is mounted
+	Device     string `json:"device"`             // of a volume of type Device: its path
+	Identity   string `json:"identity,omitempty"` // who the device or file system is
 	VolumeType string `json:"volumeType"`
 	Claim      string `json:"persistentVolumeClaim"` // namespace/name
 }
@@ -136,7 +139,7 @@ func (c *Client) reserve(ctx context.Context, r Request) (Place, error) {
 	if answer.Node != r.Node {
 		return Place{}, fmt.Errorf("%w: the answer is for node %q", ErrElsewhere, answer.Node)
 	}
-	return Place{Node: answer.Node, Group: answer.Group, Path: cmp.Or(answer.Device, answer.Disk)}, nil
+	return Place{Node: answer.Node, Group: answer.Group, Path: cmp.Or(answer.Device, answer.Disk), Identity: answer.Identity}, nil
 }
 
 // do returns what the extender answers to a request that it grants.

@@ -27,7 +27,7 @@ type CreateVolumeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The handle of the CSI volume.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// The volumeType: LVM.
+	// The volumeType: LVM, Device or MountPoint.
 	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
 	// The volume group that was decided on. Empty lets the node choose.
 	Group string `protobuf:"bytes,3,opt,name=group,proto3" json:"group,omitempty"`
@@ -51,8 +51,16 @@ type CreateVolumeRequest struct {
 	// What may be taken at first for what is overwritten while a volume is copied: so
 	// much is kept for it. 0 is what the node thinks fit.
 	SourceSpaceBytes int64 `protobuf:"varint,13,opt,name=source_space_bytes,json=sourceSpaceBytes,proto3" json:"source_space_bytes,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Who the device or file system is that was decided on, and what it was called.
+	// Empty lets the node choose.
+	Identity string `protobuf:"bytes,14,opt,name=identity,proto3" json:"identity,omitempty"`
+	Path     string `protobuf:"bytes,15,opt,name=path,proto3" json:"path,omitempty"`
+	// What a device or file system that the node chooses must be made of. Empty means any.
+	Media string `protobuf:"bytes,16,opt,name=media,proto3" json:"media,omitempty"`
+	// What becomes of the data when the volume is removed: none, discard or zero.
+	Wipe          string `protobuf:"bytes,17,opt,name=wipe,proto3" json:"wipe,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CreateVolumeRequest) Reset() {
@@ -176,13 +184,44 @@ func (x *CreateVolumeRequest) GetSourceSpaceBytes() int64 {
 	return 0
 }
 
+func (x *CreateVolumeRequest) GetIdentity() string {
+	if x != nil {
+		return x.Identity
+	}
+	return ""
+}
+
+func (x *CreateVolumeRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *CreateVolumeRequest) GetMedia() string {
+	if x != nil {
+		return x.Media
+	}
+	return ""
+}
+
+func (x *CreateVolumeRequest) GetWipe() string {
+	if x != nil {
+		return x.Wipe
+	}
+	return ""
+}
+
 type CreateVolumeResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Where the volume lies, which may be another group than was asked for when
 	// the volume stood already.
 	Group string `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
 	// What the volume really has.
-	SizeBytes     int64 `protobuf:"varint,2,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
+	SizeBytes int64 `protobuf:"varint,2,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
+	// Who the device or file system of the volume is, and what that is called now.
+	Identity      string `protobuf:"bytes,3,opt,name=identity,proto3" json:"identity,omitempty"`
+	Path          string `protobuf:"bytes,4,opt,name=path,proto3" json:"path,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -231,6 +270,20 @@ func (x *CreateVolumeResponse) GetSizeBytes() int64 {
 	return 0
 }
 
+func (x *CreateVolumeResponse) GetIdentity() string {
+	if x != nil {
+		return x.Identity
+	}
+	return ""
+}
+
+func (x *CreateVolumeResponse) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
 type DeleteVolumeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -240,8 +293,12 @@ type DeleteVolumeRequest struct {
 	// A PersistentVolume names this handle and this group, which is proof enough
 	// to remove a volume that carries no tags.
 	InPersistentVolume bool `protobuf:"varint,4,opt,name=in_persistent_volume,json=inPersistentVolume,proto3" json:"in_persistent_volume,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// Who the device or file system of the volume is, and what that was called, as far
+	// as a PersistentVolume says so.
+	Identity      string `protobuf:"bytes,5,opt,name=identity,proto3" json:"identity,omitempty"`
+	Path          string `protobuf:"bytes,6,opt,name=path,proto3" json:"path,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DeleteVolumeRequest) Reset() {
@@ -300,6 +357,20 @@ func (x *DeleteVolumeRequest) GetInPersistentVolume() bool {
 		return x.InPersistentVolume
 	}
 	return false
+}
+
+func (x *DeleteVolumeRequest) GetIdentity() string {
+	if x != nil {
+		return x.Identity
+	}
+	return ""
+}
+
+func (x *DeleteVolumeRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
 }
 
 type DeleteVolumeResponse struct {
@@ -917,7 +988,7 @@ var File_pkg_nodeapi_nodepb_node_proto protoreflect.FileDescriptor
 
 const file_pkg_nodeapi_nodepb_node_proto_rawDesc = "" +
 	"\n" +
-	"\x1dpkg/nodeapi/nodepb/node.proto\x12\x11openlocal.node.v1\"\x97\x03\n" +
+	"\x1dpkg/nodeapi/nodepb/node.proto\x12\x11openlocal.node.v1\"\xf1\x03\n" +
 	"\x13CreateVolumeRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x14\n" +
@@ -934,16 +1005,24 @@ const file_pkg_nodeapi_nodepb_node_proto_rawDesc = "" +
 	" \x01(\tR\x0esourceSnapshot\x12#\n" +
 	"\rsource_volume\x18\v \x01(\tR\fsourceVolume\x12!\n" +
 	"\fsource_group\x18\f \x01(\tR\vsourceGroup\x12,\n" +
-	"\x12source_space_bytes\x18\r \x01(\x03R\x10sourceSpaceBytes\"K\n" +
+	"\x12source_space_bytes\x18\r \x01(\x03R\x10sourceSpaceBytes\x12\x1a\n" +
+	"\bidentity\x18\x0e \x01(\tR\bidentity\x12\x12\n" +
+	"\x04path\x18\x0f \x01(\tR\x04path\x12\x14\n" +
+	"\x05media\x18\x10 \x01(\tR\x05media\x12\x12\n" +
+	"\x04wipe\x18\x11 \x01(\tR\x04wipe\"{\n" +
 	"\x14CreateVolumeResponse\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x1d\n" +
 	"\n" +
-	"size_bytes\x18\x02 \x01(\x03R\tsizeBytes\"\x81\x01\n" +
+	"size_bytes\x18\x02 \x01(\x03R\tsizeBytes\x12\x1a\n" +
+	"\bidentity\x18\x03 \x01(\tR\bidentity\x12\x12\n" +
+	"\x04path\x18\x04 \x01(\tR\x04path\"\xb1\x01\n" +
 	"\x13DeleteVolumeRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x14\n" +
 	"\x05group\x18\x03 \x01(\tR\x05group\x120\n" +
-	"\x14in_persistent_volume\x18\x04 \x01(\bR\x12inPersistentVolume\"\x16\n" +
+	"\x14in_persistent_volume\x18\x04 \x01(\bR\x12inPersistentVolume\x12\x1a\n" +
+	"\bidentity\x18\x05 \x01(\tR\bidentity\x12\x12\n" +
+	"\x04path\x18\x06 \x01(\tR\x04path\"\x16\n" +
 	"\x14DeleteVolumeResponse\"\xc9\x01\n" +
 	"\x13ExpandVolumeRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +

@@ -28,6 +28,7 @@ type Node struct {
 	Counter *hostexec.Counter // of every process the Provisioner starts
 	Devices *Devices
 	Groups  Managed
+	Disks   *Disks
 	// Standing is what the Provisioner remembers.
 	Standing *provision.Standing
 
@@ -48,6 +49,7 @@ func New(t testing.TB, groups map[string]capacity.Bytes) *Node {
 	n.Devices = &Devices{
 		fake: n.Fake, zeroed: map[string]bool{}, content: map[string]string{}, renewed: map[string]Renewal{}, mounted: map[string]func(){},
 	}
+	n.Disks = newDisks(t, func() *Killer { return n.killer })
 	n.Restart()
 	t.Cleanup(func() { n.Close() })
 	return n
@@ -69,7 +71,7 @@ func (n *Node) Restart() {
 		n.t.Fatal(err)
 	}
 	n.Counter.Reset() // looking back is done once, when the process begins
-	n.Provisioner = provision.New(n.t.Context(), logical)
+	n.Provisioner = provision.New(n.t.Context(), logical, n.Disks.wholes()...)
 }
 
 // Volumes returns "group/name" of every volume on the node, ordered.
