@@ -56,7 +56,7 @@ func (s *Scheduler) Reserve(ctx context.Context, r reserve.Request) (reserve.Ans
 // identityOf returns who the device or file system at a place is, as its node reported it
 // last; or "", and then its node goes by the path.
 func (s *Scheduler) identityOf(place ledger.Place) string {
-	report, known := s.caches.report(place.Node)
+	report, known := s.caches.reports.Get(place.Node)
 	if !known {
 		return ""
 	}
