@@ -2,7 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"os"
@@ -38,6 +38,7 @@ type schedulerOptions struct {
 	extender.Options
 	kubeconfig, master string
 	port, tlsPort      uint16
+	verbsTLSPort       uint16
 	tlsDir             string
 	strategy           string
 	antiAffinity       string
@@ -68,7 +69,9 @@ func (o *schedulerOptions) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.master, "master", "", "address of the API server, instead of the kubeconfig's")
 	flags.Uint16Var(&o.port, "port", 23000, "port of the scheduler's questions, health and metrics")
 	flags.Uint16Var(&o.tlsPort, "tls-port", 23443, "port of the CSI controller's reservations, with certificates on both sides; 0 takes none")
-	flags.StringVar(&o.tlsDir, "tls-dir", "/etc/open-local/tls", "directory of tls.crt, tls.key and ca.crt for reservations")
+	flags.Uint16Var(&o.verbsTLSPort, "verbs-tls-port", 0, "port of the scheduler's questions with a certificate on this side; --port does not answer them then. 0 takes them on --port, without")
+	flags.StringVar(&o.VerbsCaller, "verbs-client-name", "", "common name of the certificate that may ask on --verbs-tls-port (default: none is needed)")
+	flags.StringVar(&o.tlsDir, "tls-dir", "/etc/open-local/tls", "directory of tls.crt, tls.key and ca.crt for reservations and --verbs-tls-port")
 	flags.StringVar(&o.Caller, "tls-client-name", extender.DefaultCaller, "common name of the certificate that may reserve")
 	flags.StringVar(&o.strategy, "scheduler-strategy", string(allocator.Binpack), "binpack fills a node's groups before others, spread keeps them even")
 	flags.StringVar(&o.antiAffinity, "enabled-node-anti-affinity", "", "prefer nodes without free storage of these types for pods that do not ask for it, by these weights from 1 to 10, such as MountPoint=5,LVM=3")
@@ -92,12 +95,8 @@ func runScheduler(ctx context.Context, o schedulerOptions) error {
 	if err := o.Validate(); err != nil {
 		return err
 	}
-	if o.tlsPort != 0 {
-		config, err := tlsfiles.Server(filepath.Join(o.tlsDir, "tls.crt"), filepath.Join(o.tlsDir, "tls.key"), filepath.Join(o.tlsDir, "ca.crt"))
-		if err != nil {
-			return err
-		}
-		o.ReserveTLS = config
+	if err := o.readCertificates(); err != nil {
+		return err
 	}
 	client, err := o.connect(ctx)
 	if err != nil {
@@ -122,17 +121,53 @@ func runScheduler(ctx context.Context, o schedulerOptions) error {
 	if err := scheduler.Register(registry); err != nil {
 		return err
 	}
-	plain, err := listen(ctx, o.port)
+	at, err := o.listen(ctx)
 	if err != nil {
 		return err
 	}
-	var secure net.Listener
+	return scheduler.Run(ctx, at, registry, elect)
+}
+
+// readCertificates reads what proves this extender, where it must.
+func (o *schedulerOptions) readCertificates() (err error) {
+	serve := func(server func(cert, key, ca string) (*tls.Config, error)) (*tls.Config, error) {
+		return server(filepath.Join(o.tlsDir, "tls.crt"), filepath.Join(o.tlsDir, "tls.key"), filepath.Join(o.tlsDir, "ca.crt"))
+	}
 	if o.tlsPort != 0 {
-		if secure, err = listen(ctx, o.tlsPort); err != nil {
-			return errors.Join(err, plain.Close())
+		if o.ReserveTLS, err = serve(tlsfiles.Server); err != nil {
+			return err
 		}
 	}
-	return scheduler.Run(ctx, extender.Listeners{Plain: plain, Secure: secure}, registry, elect)
+	switch {
+	case o.verbsTLSPort == 0 && o.VerbsCaller != "":
+		return fmt.Errorf("--verbs-client-name %s: without --verbs-tls-port nobody shows a certificate", o.VerbsCaller)
+	case o.verbsTLSPort == 0:
+		return nil
+	case o.VerbsCaller != "":
+		o.VerbsTLS, err = serve(tlsfiles.Server)
+	default:
+		o.VerbsTLS, err = serve(tlsfiles.ServerForAll)
+	}
+	return err
+}
+
+// listen listens on all ports that are given.
+func (o *schedulerOptions) listen(ctx context.Context) (at extender.Listeners, err error) {
+	if at.Plain, err = listen(ctx, o.port); err != nil {
+		return at, err
+	}
+	for _, more := range []struct {
+		port uint16
+		into *net.Listener
+	}{{o.verbsTLSPort, &at.Verbs}, {o.tlsPort, &at.Secure}} {
+		if more.port == 0 {
+			continue
+		}
+		if *more.into, err = listen(ctx, more.port); err != nil {
+			return at, err // the process ends, and with it what was opened
+		}
+	}
+	return at, nil
 }
 
 // clients reach the API server.

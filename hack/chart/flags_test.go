@@ -24,7 +24,7 @@ func TestTheProgramKnowsWhatItIsTold(t *testing.T) {
 		t.Fatalf("building the program: %v\n%s", err, said)
 	}
 	told := 0
-	for name, c := range ours(install(t, nil)) {
+	for name, c := range ours(install(t, values{"scheduler": values{"tls": values{"enabled": true, "clientCertificates": true}}})) {
 		known := flagsOf(t, program, c.Args[0])
 		for _, arg := range c.Args[1:] {
 			flag, _, _ := strings.Cut(strings.TrimPrefix(arg, "--"), "=")

@@ -47,6 +47,77 @@ func TestASecondSchedulerAsksTheExtenderBesideIt(t *testing.T) {
 	}
 }
 
+// TestTheSchedulerIsAnsweredOverTLS looks at both ends of the connection.
+func TestTheSchedulerIsAnsweredOverTLS(t *testing.T) {
+	for name, test := range map[string]struct {
+		certificates bool
+		told         []string
+		config       string
+	}{
+		"by anyone": {false, []string{"--verbs-tls-port=24444"}, `
+enableHTTPS: true
+filterVerb: predicates
+nodeCacheCapable: true
+prioritizeVerb: priorities
+tlsConfig:
+  caFile: /etc/kube-scheduler-tls/ca.crt
+  serverName: open-local-scheduler-extender
+urlPrefix: https://127.0.0.1:24444/scheduler
+weight: 10
+`},
+		"with a certificate": {true, []string{"--verbs-tls-port=24444", "--verbs-client-name=open-local-scheduler"}, `
+enableHTTPS: true
+filterVerb: predicates
+nodeCacheCapable: true
+prioritizeVerb: priorities
+tlsConfig:
+  caFile: /etc/kube-scheduler-tls/ca.crt
+  certFile: /etc/kube-scheduler-tls/tls.crt
+  keyFile: /etc/kube-scheduler-tls/tls.key
+  serverName: open-local-scheduler-extender
+urlPrefix: https://127.0.0.1:24444/scheduler
+weight: 10
+`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			all := install(t, values{"scheduler": values{
+				"mode": "secondary", "tls": values{"enabled": true, "port": 24444, "clientCertificates": test.certificates},
+			}})
+			pod := get[*appsv1.Deployment](t, all, "open-local-scheduler-extender").Spec.Template.Spec
+			told := slices.DeleteFunc(slices.Clone(container(t, pod, "scheduler-extender").Args), func(arg string) bool { return !strings.HasPrefix(arg, "--verbs-") })
+			if diff := cmp.Diff(test.told, told); diff != "" {
+				t.Errorf("the extender is told (-want +got):\n%s", diff)
+			}
+			var config struct{ Extenders []map[string]any }
+			if err := yaml.Unmarshal([]byte(get[*corev1.ConfigMap](t, all, "open-local-scheduler").Data["config.yaml"]), &config); err != nil {
+				t.Fatal(err)
+			}
+			written, err := yaml.Marshal(config.Extenders[0])
+			if diff := cmp.Diff(strings.TrimPrefix(test.config, "\n"), string(written)); err != nil || diff != "" {
+				t.Errorf("the scheduler is told (-want +got):\n%s", diff)
+			}
+			mount := slices.IndexFunc(container(t, pod, "kube-scheduler").VolumeMounts, func(m corev1.VolumeMount) bool { return m.MountPath == "/etc/kube-scheduler-tls" })
+			volume := slices.IndexFunc(pod.Volumes, func(v corev1.Volume) bool { return v.Secret != nil && v.Secret.SecretName == "open-local-scheduler-tls" })
+			if mount < 0 || volume < 0 || pod.Volumes[volume].Name != container(t, pod, "kube-scheduler").VolumeMounts[mount].Name {
+				t.Error("the scheduler has not its certificate")
+			}
+			secret := get[*corev1.Secret](t, all, "open-local-scheduler-tls")
+			if cert := certificate(t, secret.Data); cert.Subject.CommonName != "open-local-scheduler" {
+				t.Errorf("its certificate is made for %q", cert.Subject.CommonName)
+			}
+			ports := get[*corev1.Service](t, all, "open-local-scheduler-extender").Spec.Ports
+			if !slices.ContainsFunc(ports, func(p corev1.ServicePort) bool { return p.Port == 24444 && p.TargetPort.String() == "verbs-tls" }) {
+				t.Errorf("the Service has the ports %v", ports)
+			}
+		})
+	}
+	for name, v := range map[string]values{"not asked for": nil, "there is no extender": {"scheduler": values{"mode": "none", "tls": values{"enabled": true}}}} {
+		if slices.Contains(names[*corev1.Secret](install(t, v)), "open-local-scheduler-tls") {
+			t.Errorf("%s: there is a certificate for the scheduler", name)
+		}
+	}
+}
+
 func TestWithoutAnExtenderNothingSpeaksOfIt(t *testing.T) {
 	all := install(t, values{"scheduler": values{"mode": "none"}})
 	want := []string{"open-local-controller", "open-local-csi-controller"}

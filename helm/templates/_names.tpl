@@ -154,6 +154,13 @@ securityContext:
 {{- list $service (printf "%s.%s" $service $namespace) (printf "%s.%s.svc" $service $namespace) (printf "%s.%s.svc.cluster.local" $service $namespace) | toJson -}}
 {{- end }}
 
+{{/* Not empty where kube-scheduler asks the extender over TLS. */}}
+{{- define "open-local.schedulerTLS" -}}
+{{- if and .Values.scheduler.tls.enabled (ne .Values.scheduler.mode "none") -}}
+true
+{{- end -}}
+{{- end }}
+
 {{/* Not empty where the cluster has snapshots, or the values say so. */}}
 {{- define "open-local.snapshots" -}}
 {{- $wanted := .Values.snapshots.enabled | toString -}}

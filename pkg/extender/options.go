@@ -53,7 +53,12 @@ type Options struct {
 	// ReserveTLS serves reservations, and must verify client certificates. Without
 	// it there are none.
 	ReserveTLS *tls.Config
-	Version    string // what /version answers
+	// VerbsTLS serves the scheduler's own questions, which are then not answered without
+	// it. VerbsCaller is the common name of the certificate that may ask; where it is empty
+	// anyone may, and else VerbsTLS must verify client certificates.
+	VerbsTLS    *tls.Config
+	VerbsCaller string
+	Version     string // what /version answers
 	// Replica is nil where there is no other extender.
 	Replica Replica
 	// Snapshots reads VolumeSnapshotContents, which may be absent. Claims made of

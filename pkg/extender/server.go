@@ -38,14 +38,14 @@ const (
 // An Election calls lead when this extender leads, and returns when it does no more.
 type Election func(ctx context.Context, lead func(context.Context)) error
 
-// Listeners are where an extender answers: the scheduler on Plain, and reservations on
-// Secure, which may be nil without Options.ReserveTLS.
-type Listeners struct{ Plain, Secure net.Listener }
+// Listeners are where an extender answers: the scheduler on Plain, or on Verbs with
+// Options.VerbsTLS, and reservations on Secure with Options.ReserveTLS. The latter two are
+// nil without.
+type Listeners struct{ Plain, Verbs, Secure net.Listener }
 
 // Run watches and serves until the context ends or the lead is lost. It closes the
 // listeners. Without an election it leads from the beginning.
 func (s *Scheduler) Run(ctx context.Context, at Listeners, registry *prometheus.Registry, elect Election) error {
-	plain, secure := at.Plain, at.Secure
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		defer s.caches.stop()
@@ -67,17 +67,26 @@ func (s *Scheduler) Run(ctx context.Context, at Listeners, registry *prometheus.
 			return nil
 		})
 	}
-	group.Go(func() error { return serve(ctx, plain, s.Handler(ctx, registry)) })
-	if secure != nil {
-		if s.o.ReserveTLS == nil {
-			return errors.Join(errors.New("serving reservations: there is no TLS configuration"), plain.Close(), secure.Close())
-		}
-		if s.o.Replica != nil {
-			secure = newRelay(ctx, secure, s.o.Replica)
-		}
-		group.Go(func() error { return serve(ctx, tls.NewListener(secure, s.o.ReserveTLS), s.ReserveHandler(ctx)) })
+	group.Go(func() error { return serve(ctx, at.Plain, s.Handler(ctx, registry)) })
+	if at.Verbs != nil {
+		group.Go(func() error { return s.serveTLS(ctx, at.Verbs, s.o.VerbsTLS, s.VerbsHandler(ctx)) })
+	}
+	if at.Secure != nil {
+		group.Go(func() error { return s.serveTLS(ctx, at.Secure, s.o.ReserveTLS, s.ReserveHandler(ctx)) })
 	}
 	return group.Wait()
+}
+
+// serveTLS is serve with certificates. Where another extender leads, connections are tied
+// to that one.
+func (s *Scheduler) serveTLS(ctx context.Context, listener net.Listener, config *tls.Config, handler http.Handler) error {
+	if config == nil {
+		return errors.Join(fmt.Errorf("serving on %s: there is no TLS configuration", listener.Addr()), listener.Close())
+	}
+	if s.o.Replica != nil {
+		listener = newRelay(ctx, listener, s.o.Replica)
+	}
+	return serve(ctx, tls.NewListener(listener, config), handler)
 }
 
 // begin fills the caches and leads, as soon as it is elected.
@@ -132,8 +141,9 @@ func engine() *gin.Engine {
 func (s *Scheduler) Handler(ctx context.Context, registry *prometheus.Registry) http.Handler {
 	e := engine()
 	verbs := e.Group("/", s.standby())
-	verbs.POST("/scheduler/predicates", verb(ctx, s, "filter", s.filter, encodeFilter))
-	verbs.POST("/scheduler/priorities", verb(ctx, s, "prioritize", s.prioritize, encodeScores))
+	if s.o.VerbsTLS == nil {
+		s.answerVerbs(ctx, verbs)
+	}
 	verbs.GET(ExplainPath+"/:namespace/:name", s.explain)
 	e.GET("/version", func(c *gin.Context) { c.String(http.StatusOK, s.o.Version) })
 	e.GET("/healthz", func(c *gin.Context) { c.String(http.StatusOK, "ok") })
@@ -146,6 +156,30 @@ func (s *Scheduler) Handler(ctx context.Context, registry *prometheus.Registry) 
 	})
 	e.GET("/metrics", gin.WrapH(metrics.HandlerOf(registry, s.volumeMetrics)))
 	return e
+}
+
+// VerbsHandler serves kube-scheduler alone, on connections with certificates.
+func (s *Scheduler) VerbsHandler(ctx context.Context) http.Handler {
+	e := engine()
+	if s.o.VerbsCaller != "" {
+		e.Use(only(s.o.VerbsCaller, "ask for nodes"))
+	}
+	s.answerVerbs(ctx, e)
+	return e
+}
+
+func (s *Scheduler) answerVerbs(ctx context.Context, to gin.IRoutes) {
+	to.POST("/scheduler/predicates", verb(ctx, s, "filter", s.filter, encodeFilter))
+	to.POST("/scheduler/priorities", verb(ctx, s, "prioritize", s.prioritize, encodeScores))
+}
+
+// only lets in whoever has proved to have that name.
+func only(caller, what string) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		if c.Request.TLS == nil || tlsfiles.PeerName(*c.Request.TLS) != caller {
+			c.AbortWithStatusJSON(http.StatusForbidden, reserve.Refusal{Message: "this certificate may not " + what})
+		}
+	}
 }
 
 // verb adapts a scheduler verb to gin. The scheduler shows a user what stands in a
@@ -181,11 +215,7 @@ func verb[Out any](
 func (s *Scheduler) ReserveHandler(ctx context.Context) http.Handler {
 	logger := klog.FromContext(ctx).WithValues("verb", "reserve")
 	e := engine()
-	e.Use(func(c *gin.Context) {
-		if c.Request.TLS == nil || tlsfiles.PeerName(*c.Request.TLS) != s.o.Caller {
-			c.AbortWithStatusJSON(http.StatusForbidden, reserve.Refusal{Message: "this certificate may not reserve"})
-		}
-	})
+	e.Use(only(s.o.Caller, "reserve"))
 	e.POST(reserve.Path, func(c *gin.Context) {
 		begun := time.Now()
 		request := reserve.Request{

@@ -21,6 +21,15 @@ import (
 // Server returns the configuration of a server that proves itself with the
 // certificate and accepts only clients with a certificate of the authority.
 func Server(certFile, keyFile, caFile string) (*tls.Config, error) {
+	return server(certFile, keyFile, caFile, tls.RequireAndVerifyClientCert)
+}
+
+// ServerForAll is Server for clients that need prove nothing.
+func ServerForAll(certFile, keyFile, caFile string) (*tls.Config, error) {
+	return server(certFile, keyFile, caFile, tls.NoClientCert)
+}
+
+func server(certFile, keyFile, caFile string, clients tls.ClientAuthType) (*tls.Config, error) {
 	files, err := open(certFile, keyFile, caFile)
 	if err != nil {
 		return nil, err
@@ -32,7 +41,7 @@ func Server(certFile, keyFile, caFile string) (*tls.Config, error) {
 			MinVersion:   tls.VersionTLS13,
 			NextProtos:   []string{"h2", "http/1.1"},
 			Certificates: []tls.Certificate{now.cert},
-			ClientAuth:   tls.RequireAndVerifyClientCert,
+			ClientAuth:   clients,
 			ClientCAs:    now.ca,
 			// A resumed session would outlive the authority it was accepted under.
 			SessionTicketsDisabled: true,
