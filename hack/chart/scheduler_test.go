@@ -97,7 +97,9 @@ weight: 10
 				t.Errorf("the scheduler is told (-want +got):\n%s", diff)
 			}
 			mount := slices.IndexFunc(container(t, pod, "kube-scheduler").VolumeMounts, func(m corev1.VolumeMount) bool { return m.MountPath == "/etc/kube-scheduler-tls" })
-			volume := slices.IndexFunc(pod.Volumes, func(v corev1.Volume) bool { return v.Secret != nil && v.Secret.SecretName == "open-local-scheduler-tls" })
+			volume := slices.IndexFunc(pod.Volumes, func(v corev1.Volume) bool {
+				return v.Secret != nil && v.Secret.SecretName == "open-local-scheduler-tls"
+			})
 			if mount < 0 || volume < 0 || pod.Volumes[volume].Name != container(t, pod, "kube-scheduler").VolumeMounts[mount].Name {
 				t.Error("the scheduler has not its certificate")
 			}
