@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"k8s.io/client-go/rest"
+	restclient "k8s.io/client-go/rest"
 	extenderv1 "k8s.io/kube-scheduler/extender/v1"
 
 	"github.com/open-local/open-local/pkg/metrics"
@@ -17,10 +17,10 @@ import (
 )
 
 // asker is a client made as kube-scheduler makes one of an extender's tlsConfig.
-func asker(t *testing.T, config rest.TLSClientConfig) *http.Client {
+func asker(t *testing.T, config restclient.TLSClientConfig) *http.Client {
 	t.Helper()
 	config.ServerName = "open-local-scheduler-extender"
-	transport, err := rest.TransportFor(&rest.Config{TLSClientConfig: config})
+	transport, err := restclient.TransportFor(&restclient.Config{TLSClientConfig: config})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,14 +82,14 @@ func TestTheSchedulerAsksOverTLS(t *testing.T) {
 			w.until("it is ready", func() bool { return w.s.Ready() })
 			w.watching()
 
-			shown := map[string]rest.TLSClientConfig{"none": {CAFile: mine.CA}}
+			shown := map[string]restclient.TLSClientConfig{"none": {CAFile: mine.CA}}
 			for what, at := range map[string]tlstest.Files{
 				"the scheduler's":     ours.Write(t, t.TempDir(), "open-local-scheduler", ours),
 				"a node's":            ours.Write(t, t.TempDir(), "open-local-node", ours),
 				"another authority's": other.Write(t, t.TempDir(), "open-local-scheduler", ours),
 				"another authority":   ours.Write(t, t.TempDir(), "open-local-scheduler", other),
 			} {
-				shown[what] = rest.TLSClientConfig{CAFile: at.CA, CertFile: at.Cert, KeyFile: at.Key}
+				shown[what] = restclient.TLSClientConfig{CAFile: at.CA, CertFile: at.Cert, KeyFile: at.Key}
 			}
 			for what, config := range shown {
 				status, fit := ask(t, asker(t, config), "https://"+verbs.Addr().String(), "a")

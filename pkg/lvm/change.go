@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/open-local/open-local/pkg/capacity"
@@ -70,12 +71,29 @@ func (l Layout) arguments() ([]string, error) {
 // error says why: ErrVolumeNotFound, ErrGroupNotFound, ErrNotOurs, ErrProtected,
 // ErrHasSnapshots or ErrInUse.
 func (h *Host) RemoveVolume(ctx context.Context, group, name string, tags ...string) error {
-	r := removal{group, name, tags, differs("lv_role", roleThickOrigin), h.whyKept}
+	r := removal{group, name, tags, differs("lv_role", roleThickOrigin), h.whyKept, nil}
 	if err := h.remove(ctx, r); err != nil {
 		return fmt.Errorf("removing volume %q: %w", group+"/"+name, err)
 	}
 	return nil
 }
+
+// DiscardVolume is RemoveVolume, and LVM tells the disks below that can forget to forget
+// what the volume had. It does so in the same process, after it has checked the
+// conditions and while it holds its lock: nobody else could without destroying what has
+// become protected, or is of a snapshot, in the last moment. Where a disk cannot, or
+// fails to, nothing is the worse for it.
+func (h *Host) DiscardVolume(ctx context.Context, group, name string, tags ...string) error {
+	r := removal{group, name, tags, differs("lv_role", roleThickOrigin), h.whyKept, discarding}
+	if err := h.remove(ctx, r); err != nil {
+		return fmt.Errorf("removing volume %q: %w", group+"/"+name, err)
+	}
+	return nil
+}
+
+// discarding has LVM discard what it frees, whatever its own configuration says
+// (lvm.conf(5), devices/issue_discards).
+var discarding = []string{"--config", "devices/issue_discards=1"}
 
 // A removal is of a volume that has all the tags and the role, and is not protected.
 type removal struct {
@@ -83,6 +101,7 @@ type removal struct {
 	tags        []string
 	role        string // the clause
 	whyKept     func(ctx context.Context, group, name string, tags []string) error
+	options     []string
 }
 
 // remove lets LVM itself check the conditions, in the process that removes, under its
@@ -96,7 +115,8 @@ func (h *Host) remove(ctx context.Context, r removal) error {
 		clauses = append(clauses, equals("lv_tags", tag))
 	}
 	// --yes: an active volume is to be removed, too. One that is open never is.
-	out, err := h.change(ctx, "lvremove", "--yes", "--select", allOf(clauses...), "--", r.group+"/"+r.name)
+	args := slices.Concat([]string{"lvremove", "--yes"}, r.options, []string{"--select", allOf(clauses...), "--", r.group + "/" + r.name})
+	out, err := h.change(ctx, args...)
 	if err == nil && !bytes.Contains(out, []byte("successfully removed")) {
 		err = r.whyKept(ctx, r.group, r.name, r.tags)
 	}

@@ -74,9 +74,10 @@ func (h *Host) CreateSnapshot(ctx context.Context, c CreateSnapshot) error {
 
 // RemoveSnapshot removes a thick snapshot only if it carries all the tags, and neither
 // it nor its group is protected. LVM itself checks that, as for RemoveVolume, whose
-// errors it shares; a volume that is no snapshot is ErrNotOurs.
+// errors it shares; a volume that is no snapshot is ErrNotOurs. The space for what was
+// overwritten is discarded as DiscardVolume does.
 func (h *Host) RemoveSnapshot(ctx context.Context, group, name string, tags ...string) error {
-	r := removal{group, name, tags, equals("lv_role", roleThickSnapshot), h.whySnapshotKept}
+	r := removal{group, name, tags, equals("lv_role", roleThickSnapshot), h.whySnapshotKept, discarding}
 	if err := h.remove(ctx, r); err != nil {
 		return fmt.Errorf("removing snapshot %q: %w", group+"/"+name, err)
 	}
@@ -96,11 +97,12 @@ func (h *Host) whySnapshotKept(ctx context.Context, group, name string, tags []s
 	return h.whyKept(ctx, group, name, tags)
 }
 
-// RemoveUnused removes, in one process, every volume of the group that carries all the
-// tags, of which there must be one, and has no thick snapshots; protected ones stay. It
-// returns the names of those removed. After an error about one, others may be gone.
-func (h *Host) RemoveUnused(ctx context.Context, group string, tags ...string) ([]string, error) {
-	err := errors.Join(ValidGroupName(group), validTags(tags...))
+// RemoveUnused removes and discards, in one process, every volume of the group that
+// carries all the tags, of which there must be one, does not carry the tag but, and has
+// no thick snapshots; protected ones stay. It returns the names of those removed. After
+// an error about one, others may be gone.
+func (h *Host) RemoveUnused(ctx context.Context, group, but string, tags ...string) ([]string, error) {
+	err := errors.Join(ValidGroupName(group), validTags(but), validTags(tags...))
 	if err == nil && len(tags) == 0 {
 		err = fmt.Errorf("no tag is %w: it would be every volume", ErrInvalid)
 	}
@@ -111,11 +113,13 @@ func (h *Host) RemoveUnused(ctx context.Context, group string, tags ...string) (
 		differs("lv_tags", ProtectedTag),
 		differs("vg_tags", ProtectedTag),
 		differs("lv_role", roleThickOrigin),
+		differs("lv_tags", but),
 	}
 	for _, tag := range tags {
 		clauses = append(clauses, equals("lv_tags", tag))
 	}
-	out, err := h.change(ctx, "lvremove", "--yes", "--select", allOf(clauses...), "--", group)
+	args := slices.Concat([]string{"lvremove", "--yes"}, discarding, []string{"--select", allOf(clauses...), "--", group})
+	out, err := h.change(ctx, args...)
 	var removed []string
 	for _, match := range removedVolume.FindAllSubmatch(out, -1) {
 		removed = append(removed, string(match[1]))

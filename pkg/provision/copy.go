@@ -173,7 +173,13 @@ func (l *Logical) undoCopy(ctx context.Context, vol Volume) error {
 	if err := l.endCopy(ctx, vol.ID); err != nil {
 		return err
 	}
-	return l.Host.RemoveVolume(ctx, vol.Group, volume.NameOf(vol.ID), volume.IDTag(vol.ID), volume.CopyingTag)
+	way := l.wayOf(vol.ID)
+	if way == volume.WipeZero {
+		if err := l.erase(ctx, lvm.Volume{Group: vol.Group, Name: volume.NameOf(vol.ID)}, volume.CopyingTag, func(func() string) {}); err != nil {
+			return err
+		}
+	}
+	return l.discardOrNot(way)(ctx, vol.Group, volume.NameOf(vol.ID), volume.IDTag(vol.ID), volume.CopyingTag)
 }
 
 func (l *Logical) copyInTurn(ctx context.Context, spec Spec, vol Volume, say say) error {

@@ -145,7 +145,7 @@ func (l *Logical) removeInline(ctx context.Context, id string, proven bool) erro
 // very volume of this very pod, one without only from a group of ours.
 func (l *Logical) discard(ctx context.Context, v Inline) error {
 	if v.Pod != (volume.Pod{}) {
-		return l.Host.RemoveVolume(ctx, v.Group, volume.NameOf(v.ID), volume.IDTag(v.ID), v.Pod.Tag())
+		return l.Host.DiscardVolume(ctx, v.Group, volume.NameOf(v.ID), volume.IDTag(v.ID), v.Pod.Tag())
 	}
 	managed, err := l.Managed.Managed()
 	if err != nil {

@@ -37,6 +37,7 @@ type host interface {
 type maker interface {
 	CreateVolume(ctx context.Context, c lvm.CreateVolume) error
 	RemoveVolume(ctx context.Context, group, name string, tags ...string) error
+	DiscardVolume(ctx context.Context, group, name string, tags ...string) error
 }
 
 // alterer is the part of *lvm.Host that alters, or looks at, a volume which stands.
@@ -91,6 +92,9 @@ type Logical struct {
 	tombstones tombstones // filled by recall and remove
 	watched    watched    // filled by recall and takeSnapshot
 	copies     turns
+	// later has work done that nobody waits for, until it is told to stop; nil before a
+	// Provisioner is made.
+	later func(work func(ctx context.Context))
 }
 
 // Recall looks once at what stands. A process that died in the middle of its work,
@@ -244,6 +248,9 @@ func (l *Logical) create(ctx context.Context, spec Spec, group string) (Volume, 
 	}
 	name := volume.NameOf(spec.ID)
 	tags := append([]string{volume.IDTag(spec.ID)}, spec.Tags...)
+	if spec.Wipe != "" {
+		tags = append(tags, volume.WipeTag(spec.Wipe))
+	}
 	switch {
 	case spec.Source.Given():
 		tags = append(tags, spec.Source.copyTags()...)

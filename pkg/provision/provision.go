@@ -56,7 +56,8 @@ type Spec struct {
 	// Media is what a device or file system that this node chooses must be made of; empty
 	// means any.
 	Media volume.Media
-	// Wipe is what becomes of the data of a device when its volume is removed.
+	// Wipe is what becomes of the data when the volume is removed; empty is as where
+	// nobody said anything.
 	Wipe volume.Wipe
 	// Source is what the volume begins as; the zero Source is nothing.
 	Source Source
@@ -221,13 +222,16 @@ func New(ctx context.Context, logical *Logical, wholes ...Whole) *Provisioner {
 	for _, whole := range wholes {
 		kinds[whole.of()] = whole
 	}
-	return &Provisioner{
+	p := &Provisioner{
 		kinds:   kinds,
 		logical: logical,
 		stop:    stop,
 		cancel:  cancel,
 		jobs:    map[string]*job{},
 	}
+	logical.later = func(work func(ctx context.Context)) { p.work.Go(func() { work(p.stop) }) }
+	logical.eraseLater() // what a process that died was at
+	return p
 }
 
 // Close gives up work that outlived its calls, and waits for it to end. What is

@@ -13,6 +13,12 @@ import (
 )
 
 func (l *Logical) remove(ctx context.Context, r Removal) (finish, error) {
+	if err := l.Recall(ctx); err != nil { // what becomes of its data is known then
+		return nil, err
+	}
+	if l.wayOf(r.ID) == volume.WipeZero {
+		return l.removeErased(r), nil
+	}
 	return nil, l.removeNow(ctx, r)
 }
 

@@ -20,7 +20,7 @@ import (
 type snapshotVerbs interface {
 	CreateSnapshot(ctx context.Context, c lvm.CreateSnapshot) error
 	RemoveSnapshot(ctx context.Context, group, name string, tags ...string) error
-	RemoveUnused(ctx context.Context, group string, tags ...string) ([]string, error)
+	RemoveUnused(ctx context.Context, group, but string, tags ...string) ([]string, error)
 }
 
 func (s SnapshotSpec) validate() error {

@@ -19,24 +19,26 @@ import (
 // tombstones remembers the volumes that are deleted and stay, so that nobody has to ask
 // LVM whether there are any.
 type tombstones struct {
-	mu      sync.Mutex      // guards what follows
-	paths   map[string]bool // "group/name"; may hold more than stands, never less
-	removed int             // how many snapshots were removed, ever
+	mu      sync.Mutex             // guards what follows
+	paths   map[string]volume.Wipe // by "group/name"; may hold more than stands, never less
+	erasing map[string]bool        // of these
+	removed int                    // how many snapshots were removed, ever
 }
 
 func (t *tombstones) has(group, name string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.paths[group+"/"+name]
+	_, is := t.paths[group+"/"+name]
+	return is
 }
 
-func (t *tombstones) add(group, name string) {
+func (t *tombstones) add(group, name string, way volume.Wipe) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.paths == nil {
-		t.paths = map[string]bool{}
+		t.paths, t.erasing = map[string]volume.Wipe{}, map[string]bool{}
 	}
-	t.paths[group+"/"+name] = true
+	t.paths[group+"/"+name] = way
 }
 
 func (t *tombstones) drop(group, name string) {
@@ -73,10 +75,10 @@ func (t *tombstones) snapshotsGone() int {
 // as deleted. Marking is tried anew when a snapshot went meanwhile: it may have been the
 // last, and whoever removed it saw no mark.
 func (l *Logical) removeOrBury(ctx context.Context, group, id string, tags ...string) error {
-	name := volume.NameOf(id)
+	name, way := volume.NameOf(id), l.wayOf(id)
 	for {
 		gone := l.tombstones.snapshotsGone()
-		err := l.Host.RemoveVolume(ctx, group, name, tags...)
+		err := l.discardOrNot(way)(ctx, group, name, tags...)
 		if !errors.Is(err, lvm.ErrHasSnapshots) {
 			if err == nil {
 				l.tombstones.drop(group, name)
@@ -84,7 +86,7 @@ func (l *Logical) removeOrBury(ctx context.Context, group, id string, tags ...st
 			}
 			return err
 		}
-		l.tombstones.add(group, name)
+		l.tombstones.add(group, name, way)
 		err = l.Host.ChangeTags(ctx, group, name, []string{volume.DeletedTag, volume.IDTag(id)}, nil)
 		if err != nil {
 			return fmt.Errorf("marking volume %s/%s as deleted while snapshots of it stand: %w", group, name, err)
@@ -102,7 +104,8 @@ func (l *Logical) collect(ctx context.Context, group string) error {
 	if !l.tombstones.any(group) {
 		return nil
 	}
-	removed, err := l.Host.RemoveUnused(ctx, group, volume.DeletedTag)
+	l.eraseLater()
+	removed, err := l.Host.RemoveUnused(ctx, group, volume.WipeTag(volume.WipeZero), volume.DeletedTag)
 	if err != nil {
 		return fmt.Errorf("removing deleted volumes whose last snapshot went: %w", err)
 	}
@@ -120,7 +123,7 @@ func (l *Logical) recallSnapshots(ctx context.Context, group lvm.Group) {
 	for _, v := range group.Volumes {
 		switch {
 		case slices.Contains(v.Tags, volume.DeletedTag):
-			l.tombstones.add(group.Name, v.Name)
+			l.tombstones.add(group.Name, v.Name, volume.WipeFromTags(v.Tags))
 			unused = unused || !v.HasSnapshots()
 		case v.IsSnapshot() && volume.Counted(v.Name, v.Tags):
 			l.watched.add(watchedOf(group.Name, v.Name, v.Origin, v.Tags))

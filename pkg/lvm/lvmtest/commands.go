@@ -2,6 +2,7 @@ package lvmtest
 
 import (
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -28,7 +29,7 @@ var commands = map[string]command{
 		plain:  []string{"--yes", "--snapshot"}, atLeast: 1,
 		run: (*Fake).lvcreate,
 	},
-	"lvremove":  {valued: []string{"--select"}, plain: []string{"--yes"}, run: (*Fake).lvremove},
+	"lvremove":  {valued: []string{"--select", "--config"}, plain: []string{"--yes"}, run: (*Fake).lvremove},
 	"lvextend":  {valued: []string{"--size", "--devices"}, run: (*Fake).lvextend},
 	"lvchange":  {valued: []string{"--addtag", "--deltag", "--activate"}, plain: []string{"--refresh"}, run: (*Fake).lvchange},
 	"vgcreate":  {atLeast: 2, run: (*Fake).vgcreate},
@@ -226,6 +227,10 @@ func (f *Fake) lvextend(l line) (string, *failure) {
 }
 
 func (f *Fake) lvremove(l line) (string, *failure) {
+	const discards = "devices/issue_discards=1"
+	if config := l.last("--config"); config != "" && config != discards {
+		return "", failed("Configuration setting %q unknown.", config)
+	}
 	if len(l.positional) == 1 && !strings.Contains(l.positional[0], "/") {
 		return f.lvremoveOf(l)
 	}
@@ -233,7 +238,19 @@ func (f *Fake) lvremove(l line) (string, *failure) {
 	if problem != nil {
 		return "", problem
 	}
-	return g.removeSelected(v, l.last("--select"))
+	before := maps.Clone(g.volumes)
+	said, problem := g.removeSelected(v, l.last("--select"))
+	f.discard(l, g, before)
+	return said, problem
+}
+
+// discard notes what was removed with an order to discard it.
+func (f *Fake) discard(l line, g *group, before map[string]*logical) {
+	for _, name := range slices.Sorted(maps.Keys(before)) {
+		if g.volumes[name] == nil && l.last("--config") != "" {
+			f.discarded = append(f.discarded, g.name+"/"+name)
+		}
+	}
 }
 
 func (f *Fake) lvchange(l line) (string, *failure) {

@@ -129,10 +129,11 @@ func removeUnused(t *testing.T, s *subject) {
 	s.create(t, "dead", 4*mib, "ours", "deleted")
 	s.create(t, "dead-too", 4*mib, "deleted", "ours")
 	s.create(t, "guarded", 4*mib, "deleted", "ours", lvm.ProtectedTag)
+	s.create(t, "wanted", 4*mib, "deleted", "kept", "ours")
 	s.create(t, "needed", 4*mib, "ours", "deleted")
 	s.snapshot(t, "needed", "snap", 4*mib, "ours")
 	s.counter.Reset()
-	removed, err := s.host.RemoveUnused(ctx, s.Group, "deleted", "ours")
+	removed, err := s.host.RemoveUnused(ctx, s.Group, "kept", "deleted", "ours")
 	noError(t, err)
 	if diff := cmp.Diff(map[string]int{"lvm lvremove": 1}, s.counter.Runs()); diff != "" {
 		t.Errorf("processes (-want +got):\n%s", diff)
@@ -140,23 +141,23 @@ func removeUnused(t *testing.T, s *subject) {
 	if diff := cmp.Diff([]string{"dead", "dead-too"}, removed); diff != "" {
 		t.Errorf("removed (-want +got):\n%s", diff)
 	}
-	s.wantVolumes(t, "alive", "guarded", "needed", "snap")
-	removed, err = s.host.RemoveUnused(ctx, s.Group, "deleted")
+	s.wantVolumes(t, "alive", "guarded", "needed", "snap", "wanted")
+	removed, err = s.host.RemoveUnused(ctx, s.Group, "kept", "deleted")
 	noError(t, err)
 	if removed != nil {
 		t.Errorf("nothing was there to remove, and removed was %q", removed)
 	}
 	closeVolume := s.Open(t, "needed")
 	noError(t, s.host.RemoveSnapshot(ctx, s.Group, "snap"))
-	_, err = s.host.RemoveUnused(ctx, s.Group, "deleted")
+	_, err = s.host.RemoveUnused(ctx, s.Group, "kept", "deleted")
 	wantError(t, err, lvm.ErrInUse)
 	closeVolume()
-	_, err = s.host.RemoveUnused(ctx, s.Group, "deleted")
+	_, err = s.host.RemoveUnused(ctx, s.Group, "kept", "deleted")
 	noError(t, err)
-	s.wantVolumes(t, "alive", "guarded")
-	_, err = s.host.RemoveUnused(ctx, "no-such-group", "deleted")
+	s.wantVolumes(t, "alive", "guarded", "wanted")
+	_, err = s.host.RemoveUnused(ctx, "no-such-group", "kept", "deleted")
 	wantError(t, err, lvm.ErrGroupNotFound)
-	_, err = s.host.RemoveUnused(ctx, s.Group)
+	_, err = s.host.RemoveUnused(ctx, s.Group, "kept")
 	wantError(t, err, lvm.ErrInvalid)
 }
 

@@ -249,7 +249,7 @@ func processBudget(t *testing.T, s *subject) {
 		{"lvm lvchange", func() error { return s.host.ChangeTags(ctx, s.Group, "data", []string{"a"}, []string{"b"}) }},
 		{"lvm lvchange", func() error { return s.host.ActivateVolume(ctx, s.Group, "data") }},
 		{"lvm lvchange", func() error { return s.host.DeactivateVolume(ctx, s.Group, "data") }},
-		{"lvm lvremove", func() error { return s.host.RemoveVolume(ctx, s.Group, "data", "ours") }},
+		{"lvm lvremove", func() error { return s.host.DiscardVolume(ctx, s.Group, "data", "ours") }},
 	} {
 		s.counter.Reset()
 		noError(t, verb.do())

@@ -39,6 +39,16 @@ type Fake struct {
 	disks  map[string]*disk
 	groups map[string]*group
 	serial int // of the last thing that got a UUID or a minor number
+
+	discarded []string // "group/name" of volumes, in the order in which they were
+}
+
+// Discarded returns the volumes, as "group/name", that were removed with the order to
+// discard what they had.
+func (f *Fake) Discarded() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.discarded)
 }
 
 type disk struct {

@@ -114,6 +114,7 @@ func (f *Fake) lvremoveOf(l line) (string, *failure) {
 		return "", problem
 	}
 	var out strings.Builder
+	defer f.discard(l, g, maps.Clone(g.volumes))
 	for _, name := range slices.Sorted(maps.Keys(g.volumes)) {
 		v := g.volumes[name]
 		if v == nil {

@@ -1,0 +1,175 @@
+package provision_test
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/open-local/open-local/pkg/lvm"
+	"github.com/open-local/open-local/pkg/provision"
+	"github.com/open-local/open-local/pkg/provision/provisiontest"
+	"github.com/open-local/open-local/pkg/volume"
+)
+
+func wiped(way volume.Wipe) func(*provision.Spec) { return func(s *provision.Spec) { s.Wipe = way } }
+
+func TestWhatBecomesOfTheDataOfARemovedVolume(t *testing.T) {
+	for name, test := range map[string]struct {
+		way       volume.Wipe
+		zeroed    bool
+		discarded []string
+		runs      map[string]int
+	}{
+		"nobody said anything": {"", false, []string{"fast/" + id}, map[string]int{"lvm lvremove": 1}},
+		"it is discarded":      {volume.WipeDiscard, false, []string{"fast/" + id}, map[string]int{"lvm lvremove": 1}},
+		"it stays":             {volume.WipeNone, false, nil, map[string]int{"lvm lvremove": 1}},
+		"it is overwritten":    {volume.WipeZero, true, []string{"fast/" + id}, map[string]int{"lvm fullreport": 1, "lvm lvremove": 1}},
+	} {
+		for _, restarted := range []bool{false, true} {
+			t.Run(name, func(t *testing.T) {
+				n := node(t)
+				mustEnsure(t, n, spec(wiped(test.way)))
+				if restarted {
+					n.Restart()
+				}
+				n.Counter.Reset()
+				zeroed := false
+				n.Devices.Zeroing = func(context.Context, string) error { zeroed = true; return nil }
+				if err := n.Remove(t.Context(), removal()); err != nil {
+					t.Fatal(err)
+				}
+				wantRuns(t, n, test.runs)
+				if zeroed != test.zeroed {
+					t.Errorf("it was overwritten: %t", zeroed)
+				}
+				if diff := cmp.Diff(test.discarded, n.Discarded()); diff != "" {
+					t.Errorf("discarded (-want +got):\n%s", diff)
+				}
+				if err := n.Remove(t.Context(), removal()); err != nil {
+					t.Errorf("again: %v", err)
+				}
+				wantVolumes(t, n)
+			})
+		}
+	}
+}
+
+// TestOverwritingGoesOnWithoutItsCaller has csi-provisioner ask again and again.
+func TestOverwritingGoesOnWithoutItsCaller(t *testing.T) {
+	n := node(t)
+	mustEnsure(t, n, spec(wiped(volume.WipeZero)))
+	begun, proceed := make(chan bool), make(chan bool)
+	n.Devices.Zeroing = func(ctx context.Context, _ string) error {
+		begun <- true
+		<-proceed
+		return ctx.Err()
+	}
+	impatient, cancel := context.WithCancel(t.Context())
+	first := make(chan error, 1)
+	go func() { first <- n.Remove(impatient, removal()) }()
+	<-begun
+	cancel()
+	if err := <-first; !errors.Is(err, context.Canceled) {
+		t.Errorf("who went away hears %v", err)
+	}
+	for range 3 {
+		if err := n.Remove(t.Context(), removal()); !errors.Is(err, provision.ErrBusy) || !strings.Contains(err.Error(), "overwriting") {
+			t.Errorf("who asks again hears %v", err)
+		}
+	}
+	proceed <- true
+	until(t, func() bool { return len(n.Volumes()) == 0 })
+	n.Devices.Zeroing = nil
+	until(t, func() bool { return n.Remove(t.Context(), removal()) == nil })
+}
+
+// until waits for work that goes on by itself.
+func until(t *testing.T, so func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !so(); runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatal("it never came to this")
+		}
+	}
+}
+
+func TestWhatMayNotBeRemovedIsNotOverwritten(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(n *provisiontest.Node) error
+		want   error
+	}{
+		"it is protected": {
+			func(n *provisiontest.Node) error {
+				return n.Host().ChangeTags(t.Context(), "fast", id, []string{lvm.ProtectedTag}, nil)
+			}, lvm.ErrProtected,
+		},
+		"it became another's": {
+			func(n *provisiontest.Node) error {
+				return n.Host().ChangeTags(t.Context(), "fast", id, []string{volume.IDTag("other")}, []string{volume.IDTag(id)})
+			}, lvm.ErrNotOurs,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := node(t)
+			mustEnsure(t, n, spec(wiped(volume.WipeZero)))
+			n.Devices.Zeroing = func(context.Context, string) error { t.Error("it is overwritten"); return nil }
+			if err := test.change(n); err != nil {
+				t.Fatal(err)
+			}
+			if err := n.Remove(t.Context(), removal()); !errors.Is(err, test.want) {
+				t.Errorf("got %v, want %v", err, test.want)
+			}
+			wantVolumes(t, n, "fast/"+id)
+		})
+	}
+}
+
+// TestAVolumeWithSnapshotsIsOverwrittenAfterTheLast deletes the volume first, and in half
+// of all cases has the process end while it is overwritten.
+func TestAVolumeWithSnapshotsIsOverwrittenAfterTheLast(t *testing.T) {
+	for name, dies := range map[string]bool{"at once": false, "by the next process": true} {
+		t.Run(name, func(t *testing.T) {
+			n := node(t)
+			mustEnsure(t, n, spec(wiped(volume.WipeZero)))
+			snapshot := provision.SnapshotSpec{ID: "snap", Volume: id, Kind: volume.LVM, Group: "fast", Space: 4 * mib, Step: 4 * mib, Threshold: 50}
+			if _, err := n.Snapshot(t.Context(), snapshot); err != nil {
+				t.Fatal(err)
+			}
+			n.Devices.Zeroing = func(context.Context, string) error { t.Error("what the snapshot shows is overwritten"); return nil }
+			if err := n.Remove(t.Context(), removal()); err != nil {
+				t.Fatal(err)
+			}
+			var zeroed []string
+			begun := make(chan bool, 2)
+			n.Devices.Zeroing = func(ctx context.Context, path string) error {
+				begun <- true
+				if dies && len(begun) == 1 {
+					<-ctx.Done()
+					return ctx.Err()
+				}
+				zeroed = append(zeroed, path)
+				return nil
+			}
+			if err := n.RemoveSnapshot(t.Context(), provision.SnapshotRemoval{ID: "snap", Kind: volume.LVM, Group: "fast"}); err != nil {
+				t.Fatal(err)
+			}
+			if dies {
+				until(t, func() bool { return len(begun) == 1 })
+				n.Restart()
+			}
+			until(t, func() bool { return len(n.Volumes()) == 0 })
+			if n.Close(); !slices.Equal(zeroed, []string{lvm.DevicePath("fast", id)}) {
+				t.Errorf("overwritten were %q", zeroed)
+			}
+			if !slices.Contains(n.Discarded(), "fast/"+id) {
+				t.Errorf("discarded were %q", n.Discarded())
+			}
+		})
+	}
+}
