@@ -121,7 +121,7 @@ func TestVolumesSayWhoseTheyAre(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := b.host.node.Volume("pool", id).Tags
-	want := append([]string{volume.IDTag(id)}, volume.OwnerTags(volume.DefaultDriver, "test", "default", "data")...)
+	want := append([]string{volume.IDTag(id), volume.WipeTag(volume.WipeDiscard)}, volume.OwnerTags(volume.DefaultDriver, "test", "default", "data")...)
 	slices.Sort(want)
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("tags (-want +got):\n%s", diff)
