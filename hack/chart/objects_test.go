@@ -127,10 +127,7 @@ func selects(selector, labels map[string]string) bool {
 }
 
 func TestNamesOfTheContractAreThere(t *testing.T) {
-	all := install(t, values{"storageclass": values{
-		"lvm_io": values{"enabled": true}, "device_ssd": values{"enabled": true}, "device_hdd": values{"enabled": true},
-		"mountpoint_ssd": values{"enabled": true}, "mountpoint_hdd": values{"enabled": true},
-	}})
+	all := install(t, nil)
 	for what, got := range map[string][2][]string{
 		"StorageClasses": {names[*storagev1.StorageClass](all), {
 			"open-local-device-hdd", "open-local-device-ssd", "open-local-lvm", "open-local-lvm-io-throttling",
@@ -157,9 +154,11 @@ func TestNamesOfTheContractAreThere(t *testing.T) {
 	}
 }
 
-func TestOnlyWhatIsServedIsOfferedByDefault(t *testing.T) {
+func TestClassesCanBeLeftOut(t *testing.T) {
+	off := values{"enabled": false}
 	want := []string{"open-local-lvm", "open-local-lvm-io-throttling", "open-local-lvm-xfs"}
-	if diff := cmp.Diff(want, names[*storagev1.StorageClass](install(t, nil))); diff != "" {
+	all := install(t, values{"storageclass": values{"device_ssd": off, "device_hdd": off, "mountpoint_ssd": off, "mountpoint_hdd": off}})
+	if diff := cmp.Diff(want, names[*storagev1.StorageClass](all)); diff != "" {
 		t.Errorf("StorageClasses (-want +got):\n%s", diff)
 	}
 }

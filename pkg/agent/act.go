@@ -103,15 +103,9 @@ func (a *Agent) toTry(steps []initplan.Step) bool {
 func (a *Agent) carryOut(ctx context.Context, step initplan.Step) error {
 	switch s := step.(type) {
 	case initplan.CreateGroup:
-		if err := a.stillBlank(ctx, s.Devices); err != nil {
-			return err
-		}
-		return a.host.Groups.CreateGroup(ctx, s.Group, s.Devices)
+		return a.onBlank(ctx, s.Devices, func() error { return a.host.Groups.CreateGroup(ctx, s.Group, s.Devices) })
 	case initplan.ExtendGroup:
-		if err := a.stillBlank(ctx, s.Devices); err != nil {
-			return err
-		}
-		return a.host.Groups.ExtendGroup(ctx, s.Group, s.Devices)
+		return a.onBlank(ctx, s.Devices, func() error { return a.host.Groups.ExtendGroup(ctx, s.Group, s.Devices) })
 	case initplan.GrowDevice:
 		return a.growDevice(ctx, s)
 	case initplan.WipeDevice:
@@ -122,6 +116,20 @@ func (a *Agent) carryOut(ctx context.Context, step initplan.Step) error {
 		return a.mountFileSystem(ctx, s)
 	}
 	return fmt.Errorf("no way to %s", step)
+}
+
+// onBlank does something to devices that are still blank. From the look until it is done
+// nobody gives one of them to a volume: whoever would looks when it is not blank any more.
+func (a *Agent) onBlank(ctx context.Context, paths []string, do func() error) error {
+	release, err := a.host.Book.Alone(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err := a.stillBlank(ctx, paths); err != nil {
+		return err
+	}
+	return do()
 }
 
 // stillBlank looks at devices once more, right before they are written to.

@@ -53,6 +53,7 @@ type Host struct {
 type book interface {
 	List() ([]exclusive.Record, error)
 	Dir() string
+	Alone(ctx context.Context) (release func(), err error)
 }
 
 // look sees everything once: one LVM process, one to list the devices, and more

@@ -129,10 +129,9 @@ func (a *Agent) makeFileSystem(ctx context.Context, s initplan.MakeFileSystem) e
 	if !known {
 		return fmt.Errorf("no way to make a file system of type %q", s.FSType)
 	}
-	if err := a.stillBlank(ctx, []string{s.Device}); err != nil {
-		return err
-	}
-	return a.host.Mounts.Format(ctx, s.Device, s.FSType, option(s.UUID)...)
+	return a.onBlank(ctx, []string{s.Device}, func() error {
+		return a.host.Mounts.Format(ctx, s.Device, s.FSType, option(s.UUID)...)
+	})
 }
 
 // mountFileSystem mounts a device that holds the very file system, where the host's
