@@ -67,12 +67,12 @@ func New(o Options) (*Directory, error) {
 		snapshots: newRecent(func(p driver.SnapshotPlace) string { return p.Node }), goneSnapshots: map[string]bool{},
 	}
 	d.volumes = follow.New(follow.Options[*record]{
-		Name: "volumes", Type: &corev1.PersistentVolume{}, Source: follow.Source(o.Kubernetes, o.Kubernetes.CoreV1().PersistentVolumes()),
+		Name: "volumes", Type: &corev1.PersistentVolume{}, Source: follow.From(o.Kubernetes, o.Kubernetes.CoreV1().PersistentVolumes()),
 		Keep:    func(obj runtime.Object) *record { return o.recordOf(obj.(*corev1.PersistentVolume)) }, //nolint:forcetypeassert // the reflector has looked
 		Indexes: map[string]func(*record) []string{byHandle: (*record).otherHandle, byShown: (*record).shows},
 	})
 	d.reports = follow.New(follow.Options[*report]{
-		Name: "reports", Type: &v1alpha1.NodeLocalStorage{}, Source: follow.Source(o.Storage, o.Storage.CsiV1alpha1().NodeLocalStorages()),
+		Name: "reports", Type: &v1alpha1.NodeLocalStorage{}, Source: follow.From(o.Storage, o.Storage.CsiV1alpha1().NodeLocalStorages()),
 		Keep:    func(obj runtime.Object) *report { return d.keepReport(obj.(*v1alpha1.NodeLocalStorage)) }, //nolint:forcetypeassert // the reflector has looked
 		Indexes: map[string]func(*report) []string{byHandle: (*report).handles, bySnapshot: (*report).snapshotHandles},
 	})

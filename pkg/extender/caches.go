@@ -44,19 +44,19 @@ const (
 func newCaches(driver string, core kubernetes.Interface, storage versioned.Interface) (*caches, error) {
 	c := &caches{driver: driver}
 	c.volumes = follow.New(follow.Options[*volumeRecord]{
-		Name: "volumes", Type: &corev1.PersistentVolume{}, Source: follow.Source(core, core.CoreV1().PersistentVolumes()),
+		Name: "volumes", Type: &corev1.PersistentVolume{}, Source: follow.From(core, core.CoreV1().PersistentVolumes()),
 		Keep: keeping(func(pv *corev1.PersistentVolume) *volumeRecord { return volumeOf(driver, pv) }),
 	})
 	c.claims = follow.New(follow.Options[*claimRecord]{
-		Name: "claims", Type: &corev1.PersistentVolumeClaim{}, Source: follow.Source(core, core.CoreV1().PersistentVolumeClaims("")),
+		Name: "claims", Type: &corev1.PersistentVolumeClaim{}, Source: follow.From(core, core.CoreV1().PersistentVolumeClaims("")),
 		Keep: keeping(c.keepClaim), Indexes: map[string]func(*claimRecord) []string{bySelectedNode: (*claimRecord).waitsFor},
 	})
 	c.reports = follow.New(follow.Options[*reportRecord]{
-		Name: "reports", Type: &v1alpha1.NodeLocalStorage{}, Source: follow.Source(storage, storage.CsiV1alpha1().NodeLocalStorages()),
+		Name: "reports", Type: &v1alpha1.NodeLocalStorage{}, Source: follow.From(storage, storage.CsiV1alpha1().NodeLocalStorages()),
 		Keep: keeping(c.keepReport), Indexes: map[string]func(*reportRecord) []string{bySnapshot: (*reportRecord).snapshotHandles},
 	})
 	c.pods = follow.New(follow.Options[*podRecord]{
-		Name: "pods", Type: &corev1.Pod{}, Source: follow.Source(core, core.CoreV1().Pods("")),
+		Name: "pods", Type: &corev1.Pod{}, Source: follow.From(core, core.CoreV1().Pods("")),
 		Keep: keeping(c.keepPod), Indexes: map[string]func(*podRecord) []string{byClaim: (*podRecord).claims},
 	})
 	c.nodes = coreinformers.NewNodeInformer(core, 0, cache.Indexers{})

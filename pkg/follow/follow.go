@@ -28,7 +28,7 @@ type Record interface {
 // Options say what is followed.
 type Options[T Record] struct {
 	Name   string // of the kind, for errors
-	Source cache.ListerWatcher
+	Source Source
 	Type   runtime.Object // an empty object of the kind
 	// Keep returns what is kept of an object.
 	Keep func(runtime.Object) T
@@ -67,7 +67,7 @@ func (c *Cache[T]) Listen(seen func(before, now T), gone func(last T)) { c.seen,
 
 // Run follows until ctx ends.
 func (c *Cache[T]) Run(ctx context.Context) {
-	cache.NewReflectorWithOptions(c.o.Source, c.o.Type, sink[T]{c}, cache.ReflectorOptions{Name: c.o.Name}).RunWithContext(ctx)
+	cache.NewReflectorWithOptions(c.source(), c.o.Type, sink[T]{c}, cache.ReflectorOptions{Name: c.o.Name}).RunWithContext(ctx)
 }
 
 // Wait returns when all objects that there are have been seen, or with an error when ctx
@@ -171,6 +171,8 @@ func (s sink[T]) record(obj any) (T, error) {
 	switch o := obj.(type) {
 	case T:
 		return o, nil
+	case boxed[T]:
+		return o.record, nil
 	case runtime.Object:
 		return s.c.o.Keep(o), nil
 	}

@@ -2,6 +2,7 @@ package follow
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
@@ -121,7 +123,7 @@ func TestAnAPIServerIsFollowed(t *testing.T) {
 		return true, w, err
 	})
 	o := options()
-	o.Source = Source(client, client.CoreV1().ConfigMaps("ns"))
+	o.Source = From(client, client.CoreV1().ConfigMaps("ns"))
 	c, changed := New(o), make(chan string, 10)
 	c.Listen(func(_, now *record) { changed <- "seen " + now.Name() }, func(last *record) { changed <- "gone " + last.Name() })
 	ctx, stop := context.WithCancel(t.Context())
@@ -147,6 +149,45 @@ func TestAnAPIServerIsFollowed(t *testing.T) {
 	}
 	stop()
 	<-ended
+}
+
+// TestAListIsReadInPages has three of them.
+func TestAListIsReadInPages(t *testing.T) {
+	o, asked := options(), []string{}
+	o.Source.list = func(_ context.Context, page metav1.ListOptions) (runtime.Object, error) {
+		asked = append(asked, fmt.Sprintf("%d %s%s", page.Limit, page.ResourceVersion, page.Continue))
+		name := map[string]string{"": "a", "2": "b", "3": "c"}[page.Continue]
+		list := &corev1.ConfigMapList{Items: []corev1.ConfigMap{*object(name, "7", name)}}
+		list.ResourceVersion, list.Continue = "9", map[string]string{"": "2", "2": "3"}[page.Continue]
+		return list, nil
+	}
+	c := New(o)
+	list, err := c.list(t.Context(), metav1.ListOptions{ResourceVersion: "0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"500 ", "500 2", "500 3"}, asked); diff != "" {
+		t.Errorf("pages (-want +got):\n%s", diff)
+	}
+	objects, err := meta.ExtractListWithAlloc(list) // as the reflector does
+	if err != nil {
+		t.Fatal(err)
+	}
+	items := make([]any, len(objects))
+	for i := range objects {
+		items[i] = objects[i]
+	}
+	if err := (sink[*record]{c}).Replace(items, "9"); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"a", "b", "c"}, keys(c.List())); diff != "" {
+		t.Errorf("records (-want +got):\n%s", diff)
+	}
+	gone := errors.New("gone")
+	o.Source.list = func(context.Context, metav1.ListOptions) (runtime.Object, error) { return nil, gone }
+	if _, err := New(o).list(t.Context(), metav1.ListOptions{}); !errors.Is(err, gone) {
+		t.Errorf("got %v", err)
+	}
 }
 
 func TestWaitingEnds(t *testing.T) {
