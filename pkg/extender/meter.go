@@ -64,7 +64,6 @@ func (s *Scheduler) Register(registry *prometheus.Registry) error {
 	var errs []error
 	for _, collector := range []prometheus.Collector{
 		s.meter.seconds,
-		metrics.NewStorage(s.snapshot),
 		gauge("open_local_scheduler_nodes", "Nodes that have reported.", func(n ledger.Stats) int { return n.Nodes }),
 		gauge("open_local_scheduler_holds", "Pods that room is held for on every node they may land on.", func(n ledger.Stats) int { return n.Holds }),
 		gauge("open_local_scheduler_rooms", "Volumes that grow and snapshots that are made for which room is kept until a report shows them.", func(n ledger.Stats) int { return n.Rooms }),
@@ -77,7 +76,7 @@ func (s *Scheduler) Register(registry *prometheus.Registry) error {
 
 // snapshot returns what dashboards show.
 func (s *Scheduler) snapshot() metrics.Snapshot {
-	now := metrics.Snapshot{Allocated: map[string]int{}}
+	now := metrics.Snapshot{Allocated: map[string]int{}, Volumes: s.volumeMetrics}
 	bound := map[[2]string]bool{} // mount points and devices, by node and path
 	for _, pv := range s.caches.volumes.List() {
 		p, ours := pv.placed()

@@ -154,7 +154,7 @@ func (s *Scheduler) Handler(ctx context.Context, registry *prometheus.Registry) 
 		}
 		c.String(http.StatusOK, "ok")
 	})
-	e.GET("/metrics", gin.WrapH(metrics.HandlerOf(registry, s.volumeMetrics)))
+	e.GET("/metrics", gin.WrapH(metrics.HandlerOf(registry, s.snapshot)))
 	return e
 }
 

@@ -4,22 +4,17 @@ import (
 	"bufio"
 	"compress/gzip"
 	"io"
-	"iter"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// A Volume is a PersistentVolume of ours.
-type Volume struct {
-	Node, Name, Type, Claim, Namespace, Status, Storage string
-}
-
-// HandlerOf serves the registry's metrics and those of volumes. A registry has all its
+// HandlerOf serves the registry's metrics and those of a Snapshot. A registry has all its
 // metrics in memory when it is asked, a kilobyte each, and clusters have hundreds of
-// thousands of volumes; so these are written one by one, behind the others.
-func HandlerOf(registry *prometheus.Registry, volumes iter.Seq[Volume]) http.Handler {
+// thousands of volumes; so those of the Snapshot are written one by one, behind the others.
+func HandlerOf(registry *prometheus.Registry, snapshot func() Snapshot) http.Handler {
 	others := Handler(registry)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		plain := r.Clone(r.Context())
@@ -34,7 +29,9 @@ func HandlerOf(registry *prometheus.Registry, volumes iter.Seq[Volume]) http.Han
 		}
 		others.ServeHTTP(answer, plain)
 		if answer.status == http.StatusOK {
-			_ = writeVolumes(answer, volumes) // who asks has gone
+			rest := &text{bufio.NewWriter(answer)}
+			snapshot().write(rest)
+			_ = rest.w.Flush() // who asks has gone
 		}
 	})
 }
@@ -54,35 +51,30 @@ func (a *appended) WriteHeader(status int) {
 	a.ResponseWriter.WriteHeader(status)
 }
 
-const volumesName = "local_local_pv"
+// text writes in the text format of Prometheus. Its writer keeps the first error.
+type text struct{ w *bufio.Writer }
 
 // escaped are the characters of a label's value that are not written as they are.
 var escaped = strings.NewReplacer(`\`, `\\`, "\n", `\n`, `"`, `\"`)
 
-// writeVolumes writes the gauges of volumes in the text format of Prometheus.
-func writeVolumes(to io.Writer, volumes iter.Seq[Volume]) error {
-	w := bufio.NewWriter(to)
-	say := func(parts ...string) {
-		for _, part := range parts {
-			_, _ = w.WriteString(part) // Flush returns the first error
-		}
+func (t *text) say(parts ...string) {
+	for _, part := range parts {
+		_, _ = t.w.WriteString(part) // the writer keeps the error
 	}
-	first := true
-	for v := range volumes {
-		if first {
-			say("# HELP ", volumesName, " 1 for every PersistentVolume of the driver.\n# TYPE ", volumesName, " gauge\n")
-			first = false
-		}
-		say(volumesName)
-		before := "{"
-		for _, label := range [...][2]string{
-			{"nodename", v.Node}, {"pv_name", v.Name}, {"pv_type", v.Type}, {"pvc_name", v.Claim}, {"pvc_ns", v.Namespace},
-			{"status", v.Status}, {"storage_name", v.Storage},
-		} {
-			say(before, label[0], `="`, escaped.Replace(label[1]), `"`)
-			before = ","
-		}
-		say("} 1\n")
+}
+
+func (t *text) head(name, help string) {
+	t.say("# HELP ", name, " ", help, "\n# TYPE ", name, " gauge\n")
+}
+
+func (t *text) gauge(name string, labels, values []string, value float64) {
+	t.say(name)
+	before := "{"
+	for i, label := range labels {
+		t.say(before, label, `="`, escaped.Replace(values[i]), `"`)
+		before = ","
 	}
-	return w.Flush()
+	t.say("} ")
+	_, _ = t.w.Write(strconv.AppendFloat(t.w.AvailableBuffer(), value, 'g', -1, 64)) // as above
+	t.say("\n")
 }
