@@ -72,7 +72,7 @@ func New(o Options) (*Directory, error) {
 		Indexes: map[string]func(*record) []string{byHandle: (*record).otherHandle, byShown: (*record).shows},
 	})
 	d.reports = follow.New(follow.Options[*report]{
-		Name: "reports", Type: &v1alpha1.NodeLocalStorage{}, Source: follow.From(o.Storage, o.Storage.CsiV1alpha1().NodeLocalStorages()),
+		Name: "reports", Type: &v1alpha1.NodeLocalStorage{}, Source: follow.From(o.Storage, o.Storage.CsiV1alpha1().NodeLocalStorages()), PageSize: 250,
 		Keep:    func(obj runtime.Object) *report { return d.keepReport(obj.(*v1alpha1.NodeLocalStorage)) }, //nolint:forcetypeassert // the reflector has looked
 		Indexes: map[string]func(*report) []string{byHandle: (*report).handles, bySnapshot: (*report).snapshotHandles},
 	})

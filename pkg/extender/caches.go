@@ -52,7 +52,7 @@ func newCaches(driver string, core kubernetes.Interface, storage versioned.Inter
 		Keep: keeping(c.keepClaim), Indexes: map[string]func(*claimRecord) []string{bySelectedNode: (*claimRecord).waitsFor},
 	})
 	c.reports = follow.New(follow.Options[*reportRecord]{
-		Name: "reports", Type: &v1alpha1.NodeLocalStorage{}, Source: follow.From(storage, storage.CsiV1alpha1().NodeLocalStorages()),
+		Name: "reports", Type: &v1alpha1.NodeLocalStorage{}, Source: follow.From(storage, storage.CsiV1alpha1().NodeLocalStorages()), PageSize: 250,
 		Keep: keeping(c.keepReport), Indexes: map[string]func(*reportRecord) []string{bySnapshot: (*reportRecord).snapshotHandles},
 	})
 	c.pods = follow.New(follow.Options[*podRecord]{

@@ -32,6 +32,9 @@ type Options[T Record] struct {
 	Type   runtime.Object // an empty object of the kind
 	// Keep returns what is kept of an object.
 	Keep func(runtime.Object) T
+	// PageSize is how many objects are read at one time where lists are not streamed; 0
+	// for 2,000.
+	PageSize int64
 	// Indexes return the values under which a record is found, by the name of the index.
 	Indexes map[string]func(T) []string
 }

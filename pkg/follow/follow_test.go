@@ -166,7 +166,7 @@ func TestAListIsReadInPages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"500 ", "500 2", "500 3"}, asked); diff != "" {
+	if diff := cmp.Diff([]string{"2000 ", "2000 2", "2000 3"}, asked); diff != "" {
 		t.Errorf("pages (-want +got):\n%s", diff)
 	}
 	objects, err := meta.ExtractListWithAlloc(list) // as the reflector does

@@ -1,6 +1,7 @@
 package follow
 
 import (
+	"cmp"
 	"context"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -40,15 +41,16 @@ func (c *Cache[T]) source() cache.ListerWatcher {
 	}, c.o.Source.clientset)
 }
 
-// pageSize is how many objects are in memory at one time where API servers do not stream.
-const pageSize = 500
+// pageSize is how many objects are in memory at one time where API servers do not stream,
+// unless the kind has larger ones. Clients ask no more than some times a second.
+const pageSize = 2000
 
 // list returns the records of all objects. API servers before Kubernetes 1.34 do not
 // stream lists. The reflector would ask them for all objects at once, which are kilobytes
 // each, and keep them until it has the last; so they are read in pages, as they are now,
 // and of each page only records are kept.
 func (c *Cache[T]) list(ctx context.Context, _ metav1.ListOptions) (runtime.Object, error) {
-	all, page := &internalversion.List{}, metav1.ListOptions{Limit: pageSize}
+	all, page := &internalversion.List{}, metav1.ListOptions{Limit: cmp.Or(c.o.PageSize, pageSize)}
 	for {
 		list, err := c.o.Source.list(ctx, page)
 		if err != nil {
