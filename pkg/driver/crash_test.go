@@ -184,7 +184,7 @@ var chapters = []chapter{
 func TestEverythingMayDieAnywhere(t *testing.T) {
 	var total atomic.Int64
 	var all sync.WaitGroup // most of the time is spent waiting, so they wait at once
-	for _, c := range chapters {
+	for _, c := range slices.Concat(chapters, wholeChapters) {
 		all.Go(func() {
 			t.Run(c.name, func(t *testing.T) {
 				points := provisiontest.Everywhere(t, c.live)
@@ -196,7 +196,7 @@ func TestEverythingMayDieAnywhere(t *testing.T) {
 		})
 	}
 	all.Wait()
-	t.Logf("%d points to die at in %d chapters", total.Load(), len(chapters))
+	t.Logf("%d points to die at in %d chapters", total.Load(), len(chapters)+len(wholeChapters))
 }
 
 func (c chapter) live(t *testing.T, k *provisiontest.Killer) {

@@ -3,6 +3,7 @@
 package driver_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -43,6 +44,8 @@ type machine struct {
 	node            *driver.Node
 	staging, target string
 	contents        map[string]bool // VolumeSnapshotContents that are ready, by handle
+	kind            volume.Kind     // of its volumes; LVM when empty
+	access          string          // their file system, or "block"; ext4 when empty
 }
 
 func newMachine(t *testing.T, k *provisiontest.Killer) *machine {
@@ -159,7 +162,11 @@ func (n mortalNode) RemoveSnapshot(ctx context.Context, r provision.SnapshotRemo
 
 // provision makes a volume and its PersistentVolume, as csi-provisioner does.
 func (m *machine) provision(ctx context.Context, name string, source *csi.VolumeContentSource) error {
-	req := claim(name, "ext4", int64(400*mib), nil)
+	size := int64(400 * mib)
+	if m.kind == volume.MountPoint {
+		size = 1
+	}
+	req := claim(name, m.use(), size, map[string]string{"volumeType": string(cmp.Or(m.kind, volume.LVM))})
 	req.VolumeContentSource = source
 	made, err := m.controller.CreateVolume(ctx, req)
 	if err != nil {
@@ -198,20 +205,30 @@ func (m *machine) unprovision(ctx context.Context, name string) error {
 	return err
 }
 
+// use is how the volumes are used.
+func (m *machine) use() string { return cmp.Or(m.access, "ext4") }
+
 func (m *machine) context() map[string]string {
+	if m.kind != "" {
+		pv, err := m.cluster.CoreV1().PersistentVolumes().Get(context.Background(), id, metav1.GetOptions{})
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		return pv.Spec.CSI.VolumeAttributes
+	}
 	return volume.Context{Kind: volume.LVM, Group: "pool"}.Attributes()
 }
 
 // attach hands the volume to a pod, as the kubelet does.
 func (m *machine) attach(ctx context.Context) error {
 	_, err := m.node.NodeStageVolume(ctx, &csi.NodeStageVolumeRequest{
-		VolumeId: id, StagingTargetPath: m.staging, VolumeCapability: capability("ext4"), VolumeContext: m.context(),
+		VolumeId: id, StagingTargetPath: m.staging, VolumeCapability: capability(m.use()), VolumeContext: m.context(),
 	})
 	if err != nil {
 		return err
 	}
 	_, err = m.node.NodePublishVolume(ctx, &csi.NodePublishVolumeRequest{
-		VolumeId: id, StagingTargetPath: m.staging, TargetPath: m.target, VolumeCapability: capability("ext4"), VolumeContext: m.context(),
+		VolumeId: id, StagingTargetPath: m.staging, TargetPath: m.target, VolumeCapability: capability(m.use()), VolumeContext: m.context(),
 	})
 	return err
 }
@@ -287,6 +304,12 @@ func (m *machine) wantNothing(after string) {
 	if left := m.host.node.Volumes(); len(left) > 0 || len(m.host.mounted)+m.host.node.Devices.Mounted() > 0 || len(pvs.Items)+len(m.contents) > 0 {
 		m.t.Errorf("after death %q are left: volumes %q, mounts %v and %d of copies, %d PersistentVolumes, %d VolumeSnapshotContents",
 			after, left, m.host.mounted, m.host.node.Devices.Mounted(), len(pvs.Items), len(m.contents))
+	}
+	if owners, on := m.host.node.Disks.Owners(), m.host.node.Disks.Contents(); len(owners) > 0 || len(on) > 0 {
+		m.t.Errorf("after death %q are left: %v in the book of devices, and %v on them", after, owners, on)
+	}
+	if files, err := os.ReadDir(m.host.node.Disks.Dir()); err != nil || len(files) > 0 {
+		m.t.Errorf("after death %q are left: %v in the mount point, %v", after, files, err)
 	}
 	if paths, err := os.ReadDir(filepath.Dir(m.target)); err != nil || len(paths) > 0 {
 		m.t.Errorf("after death %q are left: target paths %v, %v", after, paths, err)

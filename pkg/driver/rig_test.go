@@ -282,6 +282,9 @@ func (r *reserver) GiveBack(_ context.Context, room driver.Room) error {
 
 func (r *reserver) Reserve(_ context.Context, want driver.Reservation) (driver.Decision, error) {
 	r.asked = append(r.asked, want)
+	if want.Kind != volume.LVM {
+		return driver.Decision{Path: r.path, Identity: r.identity}, r.err
+	}
 	return driver.Decision{Group: r.group, Path: r.path, Identity: r.identity}, r.err
 }
 
