@@ -17,7 +17,6 @@ import (
 	"golang.org/x/sys/unix"
 	"k8s.io/utils/clock"
 
-	"github.com/open-local/open-local/apis/storage/v1alpha1"
 	"github.com/open-local/open-local/pkg/blockdev"
 	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/devfile"
@@ -76,28 +75,6 @@ func (h *fakeHost) services() driver.NodeOptions {
 		LVM: lvm.New(h.node.Counter), Files: h, Formatter: h, Mounter: h, Meter: h, Throttler: h.limits.keep(h), Events: h.limits,
 		Examiner: health.NewExaminer(h, clock.RealClock{}), Standing: h.node.Standing,
 		Devices: h.node.Disks.Given, MountPoints: h.node.Disks.Mounted,
-	}
-}
-
-// reportWholes adds to a report what an agent says of disks and mount points.
-func (h *fakeHost) reportWholes(nls *v1alpha1.NodeLocalStorage) {
-	info, offered := &nls.Status.NodeStorageInfo, &nls.Status.FilteredStorageInfo
-	owners := h.node.Disks.Owners()
-	for _, d := range h.node.Disks.All() {
-		if d.ID != "" {
-			info.DeviceInfos = append(info.DeviceInfos, v1alpha1.DeviceInfo{
-				Name: d.Path, ID: d.ID, Total: int64(d.Size), MediaType: d.MediaType(), Condition: v1alpha1.StorageReady, VolumeID: owners[d.ID],
-			})
-		}
-	}
-	info.MountPoints = append(info.MountPoints, v1alpha1.MountPoint{
-		Name: provisiontest.MountPath, ID: provisiontest.MountID, Total: int64(h.node.Disks.MountSize()), Condition: v1alpha1.StorageReady, VolumeID: owners[provisiontest.MountID],
-	})
-	for kind, into := range map[volume.Kind]*[]string{volume.Device: &offered.Devices, volume.MountPoint: &offered.MountPoints} {
-		offers, _ := h.node.Disks.Offers(kind)
-		for _, o := range offers {
-			*into = append(*into, o.Path)
-		}
 	}
 }
 

@@ -11,9 +11,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
 
+	"github.com/open-local/open-local/apis/storage/v1alpha1"
 	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/exclusive"
 	"github.com/open-local/open-local/pkg/provision/provisiontest"
+	"github.com/open-local/open-local/pkg/volume"
 )
 
 // of asks for a volume of that type.
@@ -261,5 +263,27 @@ func TestTheCapacityOfDisks(t *testing.T) {
 				t.Errorf("got %d in all and %d at most, want %s and %s", got.GetAvailableCapacity(), got.GetMaximumVolumeSize().GetValue(), test.available, test.largest)
 			}
 		})
+	}
+}
+
+// reportWholes adds to a report what an agent says of disks and mount points.
+func (h *fakeHost) reportWholes(nls *v1alpha1.NodeLocalStorage) {
+	info, offered := &nls.Status.NodeStorageInfo, &nls.Status.FilteredStorageInfo
+	owners := h.node.Disks.Owners()
+	for _, d := range h.node.Disks.All() {
+		if d.ID != "" {
+			info.DeviceInfos = append(info.DeviceInfos, v1alpha1.DeviceInfo{
+				Name: d.Path, ID: d.ID, Total: int64(d.Size), MediaType: d.MediaType(), Condition: v1alpha1.StorageReady, VolumeID: owners[d.ID],
+			})
+		}
+	}
+	info.MountPoints = append(info.MountPoints, v1alpha1.MountPoint{
+		Name: provisiontest.MountPath, ID: provisiontest.MountID, Total: int64(h.node.Disks.MountSize()), Condition: v1alpha1.StorageReady, VolumeID: owners[provisiontest.MountID],
+	})
+	for kind, into := range map[volume.Kind]*[]string{volume.Device: &offered.Devices, volume.MountPoint: &offered.MountPoints} {
+		offers, _ := h.node.Disks.Offers(kind)
+		for _, o := range offers {
+			*into = append(*into, o.Path)
+		}
 	}
 }

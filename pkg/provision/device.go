@@ -122,7 +122,7 @@ func (d *Devices) clearFirst(spec Spec) finish {
 }
 
 // remove wipes the device of the volume, and gives it back.
-func (d *Devices) remove(_ context.Context, r Removal) (finish, error) {
+func (d *Devices) remove(_ context.Context, r Removal) (finish, error) { //nolint:unparam // as kind has it
 	return func(ctx context.Context, say say) error { return d.release(ctx, r, say) }, nil
 }
 

@@ -96,7 +96,7 @@ func (m *MountPoints) clearFirst(spec Spec) finish {
 }
 
 // remove empties the mount point of the volume, and gives it back.
-func (m *MountPoints) remove(_ context.Context, r Removal) (finish, error) {
+func (m *MountPoints) remove(_ context.Context, r Removal) (finish, error) { //nolint:unparam // as kind has it
 	return func(ctx context.Context, say say) error { return m.release(ctx, r, say) }, nil
 }
 

@@ -132,7 +132,7 @@ func (c chooser) modify(_ context.Context, m Modification) error {
 }
 
 // snapshot refuses.
-func (c chooser) snapshot(_ context.Context, spec SnapshotSpec) (Snapshot, error) {
+func (c chooser) snapshot(_ context.Context, spec SnapshotSpec) (Snapshot, error) { //nolint:unparam // as kind has it
 	return Snapshot{}, c.never(spec.Volume, "have snapshots; logical volumes can")
 }
 
