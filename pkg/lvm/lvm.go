@@ -33,6 +33,8 @@ const maxChanges = 4
 type Host struct {
 	runner  hostexec.Runner
 	changes chan struct{} // holds one element per running change
+	hidden  func(context.Context) []string
+	own     hosts
 }
 
 // New returns the LVM that r reaches.
@@ -148,7 +150,7 @@ func DevicePath(group, name string) string { return "/dev/" + group + "/" + name
 
 // read runs a command that changes nothing. It may be killed.
 func (h *Host) read(ctx context.Context, args ...string) ([]byte, error) {
-	out, err := h.runner.Run(ctx, "lvm", args...)
+	out, err := h.runner.Run(ctx, "lvm", h.withHidden(ctx, args)...)
 	return out, classify(err)
 }
 
@@ -162,6 +164,6 @@ func (h *Host) change(ctx context.Context, args ...string) ([]byte, error) {
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("waiting for a turn to run lvm %s: %w", args[0], context.Cause(ctx))
 	}
-	out, err := h.runner.Run(context.WithoutCancel(ctx), "lvm", args...)
+	out, err := h.runner.Run(context.WithoutCancel(ctx), "lvm", h.withHidden(ctx, args)...)
 	return out, classify(err)
 }

@@ -208,6 +208,37 @@ func TestRealLVMPassesTheExaminationOfLoss(t *testing.T) {
 		func() { run(t, "losetup", "--detach", loop) })
 }
 
+// A tenant has the second disk for himself, and knows what our group is called.
+func TestAGroupOfTheSameNameOnATenantsDiskIsNotSeen(t *testing.T) {
+	ours, tenants := disks(t, 2)[0], disks(t, 2)[1]
+	seeing := realGroupOf(t, 64*mib, ours)
+	host := lvm.New(hostexec.OnHost("/"))
+	host.Hide(func(context.Context) []string { return []string{tenants} })
+	for name, device := range map[string]string{"on the disk": tenants, "on a partition of it": tenants + "1"} {
+		t.Run(name, func(t *testing.T) {
+			if device != tenants {
+				partition(t, tenants)
+				run(t, "partx", "--add", tenants)
+				afterwards(t, "wipefs", "--all", "--force", "--quiet", tenants)
+				afterwards(t, "partx", "--delete", tenants)
+			}
+			run(t, "lvm", "vgcreate", "--config", `devices{filter=["r|^`+ours+`$|"]}`, realGroup, device)
+			afterwards(t, "wipefs", "--all", "--force", "--quiet", device)
+			ask := lvm.CreateVolume{Group: realGroup, Name: "data", Size: mib}
+			if err := seeing.CreateVolume(t.Context(), ask); err == nil {
+				t.Error("LVM knows which of two groups of one name is meant: nothing needs to be hidden")
+			}
+			noError(t, host.CreateVolume(t.Context(), ask))
+			report, err := host.Report(t.Context())
+			noError(t, err)
+			if len(report.Groups) != 1 || len(report.Groups[0].PhysicalVolumes) != 1 || report.Groups[0].PhysicalVolumes[0].Device != ours {
+				t.Errorf("LVM sees %+v", report.Groups)
+			}
+			noError(t, host.RemoveVolume(t.Context(), realGroup, "data"))
+		})
+	}
+}
+
 func TestAnExportedGroupIsLeftAlone(t *testing.T) {
 	host := realGroupOf(t, 64*mib, disks(t, 1)...)
 	ctx := t.Context()
