@@ -129,3 +129,20 @@ func (r Root) ReadFirst(ctx context.Context, number uint64) error {
 	}
 	return err
 }
+
+// Announce has all who listen to the kernel's events of block devices look at the device
+// at path, when something happened to it that the kernel itself keeps silent about.
+func (r Root) Announce(path string) error {
+	file, err := r.Look(path)
+	switch {
+	case err != nil:
+		return fmt.Errorf("announcing a change of %s: %w", path, err)
+	case file.Device == 0:
+		return fmt.Errorf("announcing a change of %s: it is not a block device", path)
+	}
+	// Documentation/ABI/testing/sysfs-uevent
+	if err := os.WriteFile(filepath.Join(r.sysfs(file.Device), "uevent"), []byte("change"), 0); err != nil {
+		return fmt.Errorf("announcing a change of %s: %w", path, err)
+	}
+	return nil
+}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -74,6 +75,24 @@ func TestADeviceThatIsGoneCannotBeRead(t *testing.T) {
 	for name, root := range map[string]Root{"it and its file": Root(t.TempDir()), "its file": kernel(t, nil)} {
 		if err := root.ReadFirst(t.Context(), unix.Mkdev(253, 300)); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("%s: %v, want ErrNotExist", name, err)
+		}
+	}
+}
+
+func TestADeviceIsAnnounced(t *testing.T) {
+	root := Root(t.TempDir())
+	device := filepath.Join(string(root), "dev/null-block")
+	for _, dir := range []string{"dev", "sys/dev/block/"} {
+		if err := os.MkdirAll(filepath.Join(string(root), dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(device, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{"/dev/null-block": "it is not a block device", "/dev/nothing": "no such file"} {
+		if err := root.Announce(path); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("announcing %s: got %v, want an error with %q", path, err, want)
 		}
 	}
 }

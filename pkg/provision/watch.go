@@ -32,9 +32,10 @@ type expander interface {
 	Group(ctx context.Context, group string) (lvm.Group, error)
 }
 
-// sizer measures devices without any process.
-type sizer interface {
+// deviceFile measures devices, and has others look at them, without any process.
+type deviceFile interface {
 	Size(path string) (capacity.Bytes, error)
+	Announce(path string) error
 }
 
 // A Trouble is what is wrong with a snapshot, for people to know.
@@ -59,7 +60,7 @@ type Watcher struct {
 	Volumes *Provisioner
 	Gauge   gauge
 	Host    expander
-	Devices sizer
+	Devices deviceFile
 	Clock   clock.WithTicker
 	Tell    func(ctx context.Context, t Trouble) // once per change
 
@@ -287,4 +288,11 @@ func (w *Watcher) tell(ctx context.Context, f *filling, t Trouble) {
 	f.told = t.Reason
 	klog.FromContext(ctx).Info("Trouble with a snapshot", "group", t.Snapshot.Group, "name", t.Snapshot.Name, "reason", t.Reason, "message", t.Message)
 	w.Tell(ctx, t)
+	if t.Reason != SnapshotLost {
+		return
+	}
+	// The kernel has no event for it, and the agent would report it minutes later.
+	if err := w.Devices.Announce(lvm.DevicePath(t.Snapshot.Group, t.Snapshot.Name)); err != nil {
+		klog.FromContext(ctx).Error(err, "The node reports late that a snapshot is lost")
+	}
 }

@@ -246,6 +246,9 @@ func TestAFullGroupCostsOneSnapshotAndNothingElse(t *testing.T) {
 	w.look(time.Second)
 	w.look(time.Second)
 	w.wantTold(snapID + " " + provision.SnapshotLost)
+	if got := w.Node.Devices.Announced(); len(got) != 1 {
+		t.Errorf("the node was told to look at %q, want the lost snapshot", got)
+	}
 	if _, _, lost := w.SnapshotUse("fast", "small"); lost {
 		t.Error("the snapshot of another volume was lost, too")
 	}

@@ -195,6 +195,7 @@ func snapshotsInAFullGroup(b *bench) {
 	}
 	b.wantEvent("data", "snapshot", pool1)
 	// csi-snapshotter never looks again at a snapshot that was ready once.
+	began := time.Now()
 	b.soon(func(ctx context.Context) (string, error) {
 		nls, err := b.local.CsiV1alpha1().NodeLocalStorages().Get(ctx, node, metav1.GetOptions{})
 		if err != nil {
@@ -205,6 +206,9 @@ func snapshotsInAFullGroup(b *bench) {
 		}
 		return "", nil
 	})
+	if took := time.Since(began); took > 20*time.Second {
+		b.Errorf("the node said after %.0f s that a snapshot is lost, want seconds", took.Seconds())
+	}
 	if now := b.inPod("reader", digest); now != other {
 		b.Errorf("another snapshot suffered: %s before, %s after", other, now)
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -126,6 +127,8 @@ type Devices struct {
 	content map[string]string  // by UUID of the volume
 	renewed map[string]Renewal // by UUID of the volume
 	mounted map[string]func()  // what unmounts, by directory
+
+	announced []string
 }
 
 // volume returns the volume whose device file is at path.
@@ -151,6 +154,24 @@ func (d *Devices) Size(path string) (capacity.Bytes, error) {
 		return 0, err
 	}
 	return d.fake.Shows(v.Group, v.Name), nil
+}
+
+// Announce keeps that the device at path changed.
+func (d *Devices) Announce(path string) error {
+	if _, err := d.volume(path); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.announced = append(d.announced, path)
+	return nil
+}
+
+// Announced returns the devices that were announced.
+func (d *Devices) Announced() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.announced)
 }
 
 // Zero wipes the device at path.
