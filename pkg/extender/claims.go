@@ -18,12 +18,12 @@ const annSelectedNode = "volume.kubernetes.io/selected-node"
 // A claimRecord is what is kept of a claim.
 type claimRecord struct {
 	slim.Meta
-	uid     string
-	volume  string // the name of its PersistentVolume, or empty
-	asked   capacity.Bytes
-	created int64 // in seconds
-	choice  unique.Handle[choice]
-	rest    *rest // nil of most claims
+	otherUID *string // nil where it ends the name of the PersistentVolume
+	volume   string  // the name of its PersistentVolume, or empty
+	asked    capacity.Bytes
+	created  int64 // in seconds
+	choice   unique.Handle[choice]
+	rest     *rest // nil of most claims
 }
 
 // A choice is what many claims have in common.
@@ -44,7 +44,7 @@ type rest struct {
 func claimOf(o *corev1.PersistentVolumeClaim) *claimRecord {
 	asked, begun := o.Spec.Resources.Requests[corev1.ResourceStorage], o.Status.AllocatedResources[corev1.ResourceStorage]
 	c := &claimRecord{
-		Meta: slim.MetaOf(o), uid: string(o.UID), volume: o.Spec.VolumeName,
+		Meta: slim.MetaOf(o), otherUID: unlessEnds(o.Spec.VolumeName, string(o.UID)), volume: o.Spec.VolumeName,
 		asked: capacity.Bytes(asked.Value()), created: o.CreationTimestamp.Unix(),
 		choice: unique.Make(choice{class: storagehelpers.GetPersistentVolumeClaimClass(o), node: o.Annotations[annSelectedNode]}),
 	}
@@ -68,6 +68,8 @@ func claimOf(o *corev1.PersistentVolumeClaim) *claimRecord {
 	}
 	return c
 }
+
+func (c *claimRecord) uid() string { return endOr(c.volume, c.otherUID) }
 
 func (c *claimRecord) class() string { return c.choice.Value().class }
 

@@ -226,7 +226,7 @@ func TestAPodMadeAnewWaitsForAnEphemeralClaimOfItsOwn(t *testing.T) {
 	w.create(madeFor(anew, "second", 30*gib))
 	w.until("its own claim is seen", func() bool {
 		c, known := w.s.caches.claims.Get("default/p-scratch")
-		return known && c.uid == "uid-second"
+		return known && c.uid() == "uid-second"
 	})
 	w.mustFit(anew, "n1 n2", "n1", "n2")
 	w.wantFree("n1/pool=40Gi n2/pool=70Gi")

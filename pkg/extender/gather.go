@@ -52,7 +52,7 @@ func (s *Scheduler) ask(pod *podRecord, v *podVolume) (volume.Claim, bool, error
 	if err != nil || class == nil || claim.volume != "" || !waitsForConsumer(class) {
 		return volume.Claim{}, false, err
 	}
-	id := s.o.volumeOf(claim.uid)
+	id := s.o.volumeOf(claim.uid())
 	if place, counted := s.ledger.Where(id); counted && place.Exists {
 		// Its PersistentVolume is there, and binding it under way: only one node will do.
 		return volume.Claim{Volume: id, Name: claim.Key(), Node: place.Node}, true, nil
@@ -110,7 +110,7 @@ func (s *Scheduler) claimFrom(claim *claimRecord, class *storagev1.StorageClass)
 		return volume.Claim{}, fmt.Errorf("%w storage class %q: %w", volume.ErrInvalid, class.Name, err)
 	}
 	return from.beside(volume.Claim{
-		Volume: s.o.volumeOf(claim.uid),
+		Volume: s.o.volumeOf(claim.uid()),
 		Name:   claim.Key(),
 		Kind:   params.Kind.Lies(),
 		Size:   claim.asked,

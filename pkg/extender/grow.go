@@ -46,7 +46,7 @@ func (s *Scheduler) unwished(claim *claimRecord) {
 
 // wished tells the ledger what the claim wishes of the volume, if they belong together.
 func (s *Scheduler) wished(pv *volumeRecord, claim *claimRecord, size capacity.Bytes) {
-	if pv.claim == "" || pv.claimUID != claim.uid || claim.volume != pv.Key() {
+	if pv.claim == "" || pv.claimUID() != claim.uid() || claim.volume != pv.Key() {
 		return
 	}
 	if p, ours := pv.placed(); ours && p.kind == volume.LVM && !p.shows {

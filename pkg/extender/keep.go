@@ -29,7 +29,6 @@ func (c *caches) keepClaim(o *corev1.PersistentVolumeClaim) *claimRecord {
 	claim := claimOf(o)
 	if pv, known := c.volumes.Get(claim.volume); known {
 		claim.volume = slim.Share(claim.volume, pv.Key())
-		claim.uid = slim.Share(claim.uid, pv.Key())
 		claim.ShareKey(pv.claim)
 	}
 	return claim

@@ -12,6 +12,7 @@ import (
 	corefake "k8s.io/client-go/kubernetes/fake"
 	"k8s.io/utils/ptr"
 
+	"github.com/open-local/open-local/apis/storage/v1alpha1"
 	"github.com/open-local/open-local/pkg/capacity"
 	storagefake "github.com/open-local/open-local/pkg/client/clientset/versioned/fake"
 	"github.com/open-local/open-local/pkg/volume"
@@ -45,7 +46,7 @@ func TestWhatIsReadOfAClaimIsKept(t *testing.T) {
 	o := selected(claim("a", 3*gib, "lvm"), "n1")
 	o.CreationTimestamp = metav1.NewTime(time.Unix(42, 0))
 	c := claimOf(o)
-	if c.Key() != "default/a" || c.uid != "uid-a" || c.class() != "lvm" || c.selected() != "n1" || c.asked != 3*gib || c.wish() != 3*gib || c.created != 42 || c.rest != nil {
+	if c.Key() != "default/a" || c.uid() != "uid-a" || c.class() != "lvm" || c.selected() != "n1" || c.asked != 3*gib || c.wish() != 3*gib || c.created != 42 || c.rest != nil {
 		t.Errorf("kept is %+v", c)
 	}
 	metav1.SetMetaDataAnnotation(&o.ObjectMeta, corev1.BetaStorageClassAnnotation, "older")
@@ -88,7 +89,7 @@ func TestWhatIsReadOfAVolumeIsKept(t *testing.T) {
 			}
 		})
 	}
-	if v := volumeOf(volume.DefaultDriver, lvm); v.claim != "default/a" || v.claimUID != "uid-a" {
+	if v := volumeOf(volume.DefaultDriver, lvm); v.claim != "default/a" || v.claimUID() != "uid-a" {
 		t.Errorf("of its claim is kept %+v", v)
 	}
 }
@@ -98,20 +99,22 @@ func TestNamesInSeveralRecordsAreKeptOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bound := claim("a", gib, "lvm")
-	bound.Spec.VolumeName = "local-uid-a"
-	v := volumeOf(volume.DefaultDriver, pv("a", "n1", "pool", gib))
+	const uid = "12345678-1234-4234-8234-123456789012"
+	bound, made := claim("a", gib, "lvm"), pv("a", "n1", "pool", gib)
+	bound.UID, bound.Spec.VolumeName = uid, "local-"+uid
+	made.Name, made.Spec.CSI.VolumeHandle, made.Spec.ClaimRef.UID = "local-"+uid, "local-"+uid, uid
+	v := volumeOf(volume.DefaultDriver, made)
 	c.volumes.Put(v)
 	c.claims.Put(c.keepClaim(bound))
 	kept, _ := c.claims.Get("default/a")
-	p, r := c.keepPod(pod("p", "a")), c.keepReport(nls("n1", vg("pool", 100*gib, lv("a", gib))))
+	p, r := c.keepPod(pod("p", "a")), c.keepReport(nls("n1", vg("pool", 100*gib, v1alpha1.LogicalVolume{Name: "local-" + uid, VolumeID: "local-" + uid, Total: int64(gib)})))
 	for name, same := range map[string][2]string{
 		"the volume's in the claim":  {kept.volume, v.Key()},
 		"the volume's in a report":   {r.says.Groups[0].Volumes[0].Name, v.Key()},
 		"the claim's in the volume":  {kept.Key(), v.claim},
 		"the claim's in a pod":       {p.volumes[0].claim, kept.Key()},
-		"the claim's UID in its own": {kept.uid, v.Key()[len("local-"):]},
-		"the claim's UID in the PV":  {v.claimUID, v.Key()[len("local-"):]},
+		"the claim's UID in its own": {kept.uid(), v.Key()[len("local-"):]},
+		"the claim's UID in the PV":  {v.claimUID(), v.Key()[len("local-"):]},
 	} {
 		if same[0] != same[1] || unsafe.StringData(same[0]) != unsafe.StringData(same[1]) {
 			t.Errorf("%s: %q and %q are not the same", name, same[0], same[1])

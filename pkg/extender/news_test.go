@@ -116,7 +116,7 @@ func TestAClaimMadeAnewAHundredTimesIsAlwaysAnother(t *testing.T) {
 		w.create(p)
 		w.until("the claim is seen", func() bool {
 			seen, known := w.s.caches.claims.Get("default/data")
-			return known && seen.uid == string(c.UID)
+			return known && seen.uid() == string(c.UID)
 		})
 		w.mustFit(p, "n1", "n1")
 		w.wantFree("n1/pool=60Gi n2/pool=100Gi")

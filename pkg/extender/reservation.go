@@ -33,7 +33,7 @@ func (s *Scheduler) Reserve(ctx context.Context, r reserve.Request) (reserve.Ans
 	if err != nil {
 		return reserve.Answer{}, err
 	}
-	s.ledger.Making(s.o.volumeOf(claim.uid), r.Node)
+	s.ledger.Making(s.o.volumeOf(claim.uid()), r.Node)
 	if r.Group != "" && r.Group != place.Group {
 		return reserve.Answer{}, fmt.Errorf("%w: it lies in vg %s of node %s, not in vg %s", reserve.ErrElsewhere, place.Group, place.Node, r.Group)
 	}
@@ -70,7 +70,7 @@ func (s *Scheduler) claimOf(ctx context.Context, r reserve.Request) (claim *clai
 		if claim, known = s.caches.claims.Get(r.Namespace + "/" + r.Claim); !known {
 			return fmt.Errorf("%w: %w", reserve.ErrUnknown, errLagging)
 		}
-		if has := volume.ForClaim(s.o.VolumePrefix, claim.uid); r.Volume != "" && r.Volume != has {
+		if has := volume.ForClaim(s.o.VolumePrefix, claim.uid()); r.Volume != "" && r.Volume != has {
 			return fmt.Errorf("%w: the one that is known has volume %s: %w", reserve.ErrUnknown, has, errLagging)
 		}
 		return nil
@@ -81,7 +81,7 @@ func (s *Scheduler) claimOf(ctx context.Context, r reserve.Request) (claim *clai
 // placeOf returns the place of the claim's volume on the node, made if need be.
 // s.events is held.
 func (s *Scheduler) placeOf(claim *claimRecord, node string) (ledger.Place, error) {
-	name, selected := s.o.volumeOf(claim.uid), claim.selected()
+	name, selected := s.o.volumeOf(claim.uid()), claim.selected()
 	place, counted := s.ledger.Where(name)
 	switch {
 	case counted && place.Node == node:

@@ -1,6 +1,7 @@
 package extender
 
 import (
+	"strings"
 	"unique"
 
 	corev1 "k8s.io/api/core/v1"
@@ -18,8 +19,8 @@ type volumeRecord struct {
 	slim.Meta
 	at       unique.Handle[at]
 	size     capacity.Bytes
-	claim    string // namespace/name of the claim that it is bound to, or empty
-	claimUID string
+	claim    string  // namespace/name of the claim that it is bound to, or empty
+	otherUID *string // of that claim; nil where it ends the name of the volume
 }
 
 // at is where a volume lies, and what else many volumes have in common.
@@ -56,9 +57,37 @@ func volumeOf(driver string, pv *corev1.PersistentVolume) *volumeRecord {
 	size := pv.Spec.Capacity[corev1.ResourceStorage]
 	v.size = capacity.Bytes(size.Value())
 	if ref := pv.Spec.ClaimRef; ref != nil {
-		v.claim, v.claimUID = ref.Namespace+"/"+ref.Name, slim.Share(string(ref.UID), pv.Name)
+		v.claim, v.otherUID = ref.Namespace+"/"+ref.Name, unlessEnds(pv.Name, string(ref.UID))
 	}
 	return v
+}
+
+// claimUID returns the UID of the claim that the volume is bound to, or "".
+func (v *volumeRecord) claimUID() string {
+	if v.claim == "" {
+		return ""
+	}
+	return endOr(v.Key(), v.otherUID)
+}
+
+// uidLength is that of every UID which an API server gives. Volumes that were made for a
+// claim have its UID at the end of their name.
+const uidLength = 36
+
+// unlessEnds returns nil when the name ends with the UID, and else the UID.
+func unlessEnds(name, uid string) *string {
+	if len(uid) == uidLength && strings.HasSuffix(name, uid) {
+		return nil
+	}
+	return &uid
+}
+
+// endOr returns what unlessEnds was told.
+func endOr(name string, uid *string) string {
+	if uid != nil {
+		return *uid
+	}
+	return name[len(name)-uidLength:]
 }
 
 // A placed volume is a PersistentVolume of ours as the ledger counts it.

@@ -162,12 +162,12 @@ func (s *Scheduler) volumeGone(pv *volumeRecord) {
 // claimSeen makes promises of what is held, or else new ones, when a claim shows its
 // node, and forgets them when it shows another or none.
 func (s *Scheduler) claimSeen(log klog.Logger, before, now *claimRecord) {
-	name, selected := s.o.volumeOf(now.uid), now.selected()
+	name, selected := s.o.volumeOf(now.uid()), now.selected()
 	if now.volume != "" {
 		s.ledger.Made(name)
 	}
 	switch {
-	case now.volume == volume.ForClaim(s.o.VolumePrefix, now.uid):
+	case now.volume == volume.ForClaim(s.o.VolumePrefix, now.uid()):
 		// Its PersistentVolume was or will be seen, and ends the promise.
 		s.growthSeen(now)
 	case now.volume != "":
@@ -190,7 +190,7 @@ func (s *Scheduler) landed(claim *claimRecord, node string) error {
 	if class == nil || err != nil {
 		return err
 	}
-	name := s.o.volumeOf(claim.uid)
+	name := s.o.volumeOf(claim.uid())
 	if s.ledger.Confirm(name, node) {
 		return nil
 	}
@@ -209,7 +209,7 @@ func (s *Scheduler) landed(claim *claimRecord, node string) error {
 }
 
 func (s *Scheduler) claimGone(claim *claimRecord) {
-	name := s.o.volumeOf(claim.uid)
+	name := s.o.volumeOf(claim.uid())
 	s.ledger.Made(name)
 	s.ledger.Linger(name, s.soon())
 	s.unwished(claim)
@@ -252,7 +252,7 @@ func (s *Scheduler) podGone(pod *podRecord) {
 			continue
 		}
 		if claim, known := s.caches.claims.Get(key); known && claim.volume == "" && claim.selected() == "" {
-			s.ledger.Linger(s.o.volumeOf(claim.uid), s.soon())
+			s.ledger.Linger(s.o.volumeOf(claim.uid()), s.soon())
 		}
 	}
 }
