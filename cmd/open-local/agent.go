@@ -17,7 +17,6 @@ import (
 	"github.com/open-local/open-local/pkg/blockdev"
 	"github.com/open-local/open-local/pkg/exclusive"
 	"github.com/open-local/open-local/pkg/hostexec"
-	"github.com/open-local/open-local/pkg/lvm"
 	"github.com/open-local/open-local/pkg/mounts"
 	"github.com/open-local/open-local/pkg/volume"
 	"github.com/open-local/open-local/pkg/wipe"
@@ -78,7 +77,7 @@ func runAgent(ctx context.Context, o agentOptions, out io.Writer) error {
 	}
 	runner := hostexec.Logged(hostexec.OnHost(o.HostRoot))
 	host := agent.Host{
-		Groups: lvm.New(runner), Devices: blockdev.New(runner, o.HostRoot), Wiper: wipe.New(runner, o.HostRoot), Mounts: mounts.New(runner, o.HostRoot),
+		Groups: lvmOf(runner, o.HostRoot), Devices: blockdev.New(runner, o.HostRoot), Wiper: wipe.New(runner, o.HostRoot), Mounts: mounts.New(runner, o.HostRoot),
 		Book: exclusive.NewBook(o.HostRoot),
 	}
 	a, err := agent.New(o.Options, host, l.storage, l.events, l.registry)

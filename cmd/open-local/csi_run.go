@@ -37,7 +37,6 @@ import (
 	"github.com/open-local/open-local/pkg/health"
 	"github.com/open-local/open-local/pkg/hostexec"
 	"github.com/open-local/open-local/pkg/iolimit"
-	"github.com/open-local/open-local/pkg/lvm"
 	"github.com/open-local/open-local/pkg/mounts"
 	"github.com/open-local/open-local/pkg/nodeapi"
 	"github.com/open-local/open-local/pkg/provision"
@@ -122,7 +121,7 @@ func (r *csiRun) addNode(ctx context.Context) error {
 		return err
 	}
 	runner := hostexec.Logged(hostexec.OnHost(r.o.hostRoot))
-	host, root := lvm.New(runner), devfile.Root(r.o.hostRoot)
+	host, root := lvmOf(runner, r.o.hostRoot), devfile.Root(r.o.hostRoot)
 	mounter := mounts.New(runner, r.o.hostRoot)
 	standing := provision.NewStanding()
 	logical := &provision.Logical{
