@@ -15,12 +15,14 @@ import (
 	"github.com/spf13/pflag"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/open-local/open-local/apis/storage/v1alpha1"
 	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/client/clientset/versioned"
+	"github.com/open-local/open-local/pkg/directory"
 	"github.com/open-local/open-local/pkg/volume"
 )
 
@@ -34,8 +36,9 @@ type orphansOptions struct {
 	yes  bool
 	wait time.Duration
 
-	core    kubernetes.Interface
-	storage versioned.Interface
+	core     kubernetes.Interface
+	storage  versioned.Interface
+	contents dynamic.NamespaceableResourceInterface // VolumeSnapshotContents
 }
 
 func orphansCommand() *cobra.Command {
@@ -107,8 +110,15 @@ func (o *orphansOptions) connect() error {
 	if o.core, err = kubernetes.NewForConfig(config); err != nil {
 		return err
 	}
-	o.storage, err = versioned.NewForConfig(config)
-	return err
+	if o.storage, err = versioned.NewForConfig(config); err != nil {
+		return err
+	}
+	other, err := dynamic.NewForConfig(config)
+	if err != nil {
+		return err
+	}
+	o.contents = other.Resource(directory.ContentResource)
+	return nil
 }
 
 // A listedOrphan is an orphan and where it is.
@@ -135,6 +145,11 @@ func (o *orphansOptions) list(ctx context.Context, out io.Writer, node string) e
 			all = append(all, listedOrphan{Node: reports[i].Name, Orphan: orphan, Elsewhere: elsewhere})
 		}
 	}
+	snapshots, err := o.snapshots(ctx, reports, time.Now())
+	if err != nil {
+		return err
+	}
+	all = append(all, snapshots...)
 	if o.output == "json" {
 		encoder := json.NewEncoder(out)
 		encoder.SetIndent("", "  ")

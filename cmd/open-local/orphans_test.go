@@ -11,13 +11,17 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	dynamicfake "k8s.io/client-go/dynamic/fake"
 	kubefake "k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 
 	"github.com/open-local/open-local/apis/storage/v1alpha1"
 	"github.com/open-local/open-local/pkg/client/clientset/versioned/fake"
+	"github.com/open-local/open-local/pkg/directory"
 	"github.com/open-local/open-local/pkg/volume"
 )
 
@@ -47,15 +51,56 @@ func system(uid types.UID) *corev1.Namespace {
 }
 
 func orphanCommands(objects ...runtime.Object) *orphansOptions {
-	var core, ours []runtime.Object
+	var core, ours, contents []runtime.Object
 	for _, object := range objects {
-		if _, ok := object.(*v1alpha1.NodeLocalStorage); ok {
+		switch object.(type) {
+		case *v1alpha1.NodeLocalStorage:
 			ours = append(ours, object)
-		} else {
+		case *unstructured.Unstructured:
+			contents = append(contents, object)
+		default:
 			core = append(core, object)
 		}
 	}
-	return &orphansOptions{driver: volume.DefaultDriver, wait: time.Second, core: kubefake.NewClientset(core...), storage: fake.NewSimpleClientset(ours...)}
+	other := dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), map[schema.GroupVersionResource]string{directory.ContentResource: "VolumeSnapshotContentList"}, contents...)
+	return &orphansOptions{
+		driver: volume.DefaultDriver, wait: time.Second, core: kubefake.NewClientset(core...), storage: fake.NewSimpleClientset(ours...),
+		contents: other.Resource(directory.ContentResource),
+	}
+}
+
+// content names a snapshot, as csi-snapshotter or as a person writes it.
+func content(name string, path ...string) *unstructured.Unstructured {
+	object := map[string]any{"apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshotContent", "metadata": map[string]any{"name": name}}
+	if err := unstructured.SetNestedField(object, name, path...); err != nil {
+		panic(err)
+	}
+	return &unstructured.Unstructured{Object: object}
+}
+
+func TestSnapshotsThatNobodyNamesAreListed(t *testing.T) {
+	made := metav1.NewMicroTime(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
+	young := metav1.NowMicro()
+	nls := reportOf("n1")
+	nls.Status.NodeStorageInfo.VolumeGroups = []v1alpha1.VolumeGroup{{Name: "pool", LogicalVolumes: []v1alpha1.LogicalVolume{
+		{Name: "data", VolumeID: "data", Total: gib},
+		{Name: "snap-1", SnapshotID: "snap-1", SourceVolumeID: "data", Total: gib, CreatedAt: &made},
+		{Name: "snap-2", SnapshotID: "snap-2", SourceVolumeID: "data", Total: gib, CreatedAt: &made},
+		{Name: "snap-3", SnapshotID: "snap-3", SourceVolumeID: "data", Total: gib, CreatedAt: &made},
+		{Name: "snap-4", SnapshotID: "snap-4", SourceVolumeID: "data", Total: gib, CreatedAt: &young},
+		{Name: "clone", SourceVolumeID: "data", Total: gib},
+	}}}
+	var out strings.Builder
+	o := orphanCommands(nls, content("snap-1", "status", "snapshotHandle"), content("snap-2", "spec", "source", "snapshotHandle"))
+	if err := o.list(t.Context(), &out, "n1"); err != nil {
+		t.Fatal(err)
+	}
+	want := `NODE   WHERE   VOLUME   SIZE   FILE SYSTEM   MADE               CLAIM   WHY
+n1     pool    snap-3   1Gi    -             2026-01-02 03:04   -       no VolumeSnapshotContent names this snapshot of data
+`
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Errorf("printed (-want +got):\n%s", diff)
+	}
 }
 
 func TestOrphansAreListed(t *testing.T) {

@@ -12,9 +12,9 @@ import (
 	"k8s.io/client-go/dynamic"
 )
 
-// contentResource is the kind in which csi-snapshotter keeps what it asked of a driver.
+// ContentResource is the kind in which csi-snapshotter keeps what it asked of a driver.
 // It is not part of Kubernetes and may be absent.
-var contentResource = schema.GroupVersionResource{Group: "snapshot.storage.k8s.io", Version: "v1", Resource: "volumesnapshotcontents"}
+var ContentResource = schema.GroupVersionResource{Group: "snapshot.storage.k8s.io", Version: "v1", Resource: "volumesnapshotcontents"}
 
 // Contents looks into VolumeSnapshotContents.
 type Contents struct{ Client dynamic.Interface }
@@ -30,7 +30,7 @@ func (c Contents) SourceOf(ctx context.Context, id string) (string, error) {
 	if uid == "" {
 		return "", nil
 	}
-	content, err := c.Client.Resource(contentResource).Get(ctx, "snapcontent"+uid, metav1.GetOptions{})
+	content, err := c.Client.Resource(ContentResource).Get(ctx, "snapcontent"+uid, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
 		return "", nil // so is the kind itself where it is absent

@@ -110,11 +110,10 @@ func (n *name) names(handle string) bool {
 }
 
 func handleOf(obj any) ([]string, error) {
-	n, ok := obj.(*name)
-	if !ok || n.handle == "" {
-		return nil, nil
+	if n, ok := obj.(*name); ok && n.handle != "" {
+		return []string{n.handle}, nil
 	}
-	return []string{n.handle}, nil
+	return nil, nil
 }
 
 // appeared has an orphan looked at at once when a PersistentVolume begins to name it.
@@ -164,7 +163,7 @@ func (f *Finder) look(ctx context.Context) {
 		}
 	}
 	f.unnamed = unnamed
-	f.postponePending(ctx, reports, now)
+	f.postponeClaimed(ctx, reports, now)
 
 	told := map[string]bool{}
 	for _, nls := range reports {
@@ -217,10 +216,11 @@ type candidate struct {
 	of     seen // those of its node
 }
 
-// postponePending has volumes wait anew whose claims still wait for them: making one may
-// take long. The API server is asked only when a volume comes of age; while it does not
-// answer, such volumes wait anew as well.
-func (f *Finder) postponePending(ctx context.Context, reports []*v1alpha1.NodeLocalStorage, now time.Time) {
+// postponeClaimed has volumes wait anew whose claims still wait for them, because making
+// one may take long, or have them: then it is this process that has not heard of the
+// PersistentVolume. The API server is asked only when a volume comes of age; while it does
+// not answer, such volumes wait anew as well.
+func (f *Finder) postponeClaimed(ctx context.Context, reports []*v1alpha1.NodeLocalStorage, now time.Time) {
 	var candidates []candidate
 	for _, nls := range reports {
 		since, written := f.unnamed[nls.Name], writtenOn(nls)
@@ -233,12 +233,12 @@ func (f *Finder) postponePending(ctx context.Context, reports []*v1alpha1.NodeLo
 	if len(candidates) == 0 {
 		return
 	}
-	pending, err := f.pendingClaims(ctx)
+	claims, err := f.claims(ctx)
 	if err != nil && ctx.Err() == nil {
 		klog.FromContext(ctx).Error(err, "Volumes that may be orphans are looked at again later", "volumes", len(candidates))
 	}
 	for _, c := range candidates {
-		if uid := volume.ClaimUID(c.handle); err != nil || uid != "" && pending[types.UID(uid)] {
+		if uid := volume.ClaimUID(c.handle); err != nil || uid != "" && claims[types.UID(uid)] {
 			c.of[c.handle] = now
 		}
 	}
@@ -247,21 +247,22 @@ func (f *Finder) postponePending(ctx context.Context, reports []*v1alpha1.NodeLo
 // page is how many claims are read at once.
 const page = 500
 
-// pendingClaims returns the claims that have no volume yet.
-func (f *Finder) pendingClaims(ctx context.Context) (map[types.UID]bool, error) {
-	pending := map[types.UID]bool{}
+// claims returns the claims that have a volume or wait for one: all but those that lost
+// theirs.
+func (f *Finder) claims(ctx context.Context) (map[types.UID]bool, error) {
+	with := map[types.UID]bool{}
 	for options := (metav1.ListOptions{Limit: page}); ; {
 		claims, err := f.o.Kubernetes.CoreV1().PersistentVolumeClaims(metav1.NamespaceAll).List(ctx, options)
 		if err != nil {
-			return nil, fmt.Errorf("asking which claims wait for their volumes: %w", err)
+			return nil, fmt.Errorf("asking which claims have volumes or wait for them: %w", err)
 		}
 		for i := range claims.Items {
-			if claims.Items[i].Status.Phase == corev1.ClaimPending || claims.Items[i].Spec.VolumeName == "" {
-				pending[claims.Items[i].UID] = true
+			if claims.Items[i].Status.Phase != corev1.ClaimLost {
+				with[claims.Items[i].UID] = true
 			}
 		}
 		if options.Continue = claims.Continue; options.Continue == "" {
-			return pending, nil
+			return with, nil
 		}
 	}
 }

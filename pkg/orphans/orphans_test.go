@@ -185,6 +185,7 @@ func TestWhatIsAnOrphan(t *testing.T) {
 		"what is not ours, and snapshots":                  {[]runtime.Object{others}, nil},
 		"whole devices and mount points":                   {[]runtime.Object{wholes}, []string{"device", "mount"}},
 		"a volume whose claim still waits for it":          {[]runtime.Object{reporting(handle), claim(corev1.ClaimPending, "")}, nil},
+		"a volume whose claim has it, as others know":      {[]runtime.Object{reporting(handle), claim(corev1.ClaimBound, handle)}, nil},
 		"a volume whose claim lost its PersistentVolume":   {[]runtime.Object{reporting(handle), claim(corev1.ClaimLost, handle)}, []string{handle}},
 		"one of a claim that is gone, among others":        {[]runtime.Object{reporting(handle, "local-other"), naming("local-other", volume.DefaultDriver, "local-other")}, []string{handle}},
 	} {
