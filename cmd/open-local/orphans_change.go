@@ -33,7 +33,7 @@ type adoption struct {
 }
 
 func (a *adoption) addFlags(flags *pflag.FlagSet) {
-	flags.StringVar(&a.claim, "claim", "", "NAMESPACE/NAME of the only claim that may have it (default: any that names the PersistentVolume)")
+	flags.StringVar(&a.claim, "claim", "", "NAMESPACE/NAME of the only claim that may have it (default: any)")
 	flags.StringVar(&a.class, "storage-class", "", "class of the PersistentVolume")
 	flags.StringVar(&a.fsType, "fs-type", "", "the file system on it (default: what the node found there)")
 	flags.BoolVar(&a.block, "block", false, "it was used as a raw block device")
@@ -52,11 +52,8 @@ func (o *orphansOptions) adopt(ctx context.Context, out io.Writer, node, id stri
 	if _, err := o.core.CoreV1().PersistentVolumes().Create(ctx, pv, metav1.CreateOptions{}); err != nil {
 		return fmt.Errorf("making a PersistentVolume for volume %s: %w", id, err)
 	}
-	who := "a claim with volumeName: " + pv.Name
-	if o.claim != "" {
-		who = "claim " + o.claim
-	}
-	_, err = fmt.Fprintf(out, "made PersistentVolume %s for volume %s on node %s: %s can use it\n", pv.Name, id, node, who)
+	_, err = fmt.Fprintf(out, "made PersistentVolume %s for volume %s on node %s: %s with volumeName: %s can use it\n",
+		pv.Name, id, node, cmp.Or(o.claim, "any claim"), pv.Name)
 	return err
 }
 
