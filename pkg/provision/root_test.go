@@ -32,8 +32,8 @@ import (
 )
 
 // These tests want root, LVM with a device-mapper that knows snapshots, mkfs of ext4,
-// xfs and btrfs, and blank disks of 3 GiB together in LAB_DISKS. They overwrite the
-// disks.
+// xfs and btrfs, and blank disks of 3 GiB together in LAB_DISKS, and in LAB_SCSI_DISKS
+// such as can discard. They overwrite the disks.
 
 const (
 	realGroup = "provision-test"
@@ -53,11 +53,14 @@ type bed struct {
 	copying func(done capacity.Bytes) // called while a copy is made
 }
 
-func newBed(t *testing.T) *bed {
+func newBed(t *testing.T) *bed { return newBedOn(t, "LAB_DISKS") }
+
+// newBedOn is newBed on the disks that a variable of the environment names.
+func newBedOn(t *testing.T, variable string) *bed {
 	t.Helper()
-	disks := strings.Split(os.Getenv("LAB_DISKS"), ",")
+	disks := strings.Split(os.Getenv(variable), ",")
 	if disks[0] == "" {
-		t.Fatal("set LAB_DISKS to blank disks that may be overwritten, such as /dev/ubdb,/dev/ubdc")
+		t.Fatalf("set %s to blank disks that may be overwritten, such as /dev/ubdb,/dev/ubdc", variable)
 	}
 	runner := hostexec.OnHost("/")
 	b := &bed{t: t, host: lvm.New(runner), mounts: mounts.New(runner, "/")}
