@@ -74,13 +74,19 @@ func found(t *testing.T, variable string, what []byte) (times int) {
 func forgetNothing(t *testing.T, variable string) {
 	t.Helper()
 	for disk := range strings.SplitSeq(os.Getenv(variable), ",") {
-		most := filepath.Join("/sys/class/block", filepath.Base(disk), "queue/discard_max_bytes")
-		if err := os.WriteFile(most, []byte("0"), 0); err != nil {
+		modes, err := filepath.Glob(filepath.Join("/sys/class/block", filepath.Base(disk), "device/scsi_disk/*/provisioning_mode"))
+		if err != nil || len(modes) != 1 {
+			t.Fatalf("how %s discards: %q, %v", disk, modes, err)
+		}
+		before, err := os.ReadFile(modes[0])
+		if err == nil {
+			err = os.WriteFile(modes[0], []byte("disabled"), 0)
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() {
-			// The kernel takes whole granules, and no more than the disk can.
-			if err := os.WriteFile(most, []byte("1073741824"), 0); err != nil {
+			if err := os.WriteFile(modes[0], before, 0); err != nil {
 				t.Error(err)
 			}
 		})
