@@ -135,25 +135,27 @@ func (r *csiRun) addNode(ctx context.Context) error {
 	volumes := provision.New(ctx, logical,
 		provision.NewDevices(devices, book, own, prefer, clock.RealClock{}), provision.NewMountPoints(mountPoints, book, own, prefer))
 	r.closers = append(r.closers, func() error { volumes.Close(); return nil })
-	keeper := iolimit.NewKeeper(iolimit.Root(filepath.Join(r.o.hostRoot, "sys/fs/cgroup")), root, standing)
+	remembered := known{standing, book}
+	keeper := iolimit.NewKeeper(iolimit.Root(filepath.Join(r.o.hostRoot, "sys/fs/cgroup")), root, remembered)
 	events := recorder(ctx, r.core, "open-local-csi", r.o.node)
 	examiner := health.NewExaminer(root, clock.RealClock{})
 	watcher, err := health.NewWatcher(health.Options{
-		Examiner: examiner, Mounts: mounter, Devices: root, Known: standing, Teller: teller{events, standing},
+		Examiner: examiner, Mounts: mounter, Devices: root, Known: standing, Teller: teller{events, remembered},
 		KubeletDir: filepath.Clean(r.o.kubeletDir), Driver: r.o.driver, Registry: r.registry,
 	})
 	if err != nil {
 		return err
 	}
-	known := make(chan struct{})
+	looked := make(chan struct{})
 	r.follow = append(r.follow, own.Run, func(ctx context.Context) {
 		if recalled(ctx, logical) {
-			close(known)
+			close(looked)
 			keeper.Resume(standing.Open())
+			keeper.Resume(disksInUse(ctx, book, blocks))
 			keeper.Run(ctx, clock.RealClock{}, r.o.limitsEvery)
 		}
 	}, func(ctx context.Context) {
-		waitFor(ctx, known, r.o.healthEvery) // whose the volumes are
+		waitFor(ctx, looked, r.o.healthEvery) // whose the volumes are
 		watcher.Run(ctx, clock.RealClock{}, r.o.healthEvery)
 	}, func(ctx context.Context) {
 		if recalled(ctx, logical) {
@@ -163,7 +165,7 @@ func (r *csiRun) addNode(ctx context.Context) error {
 	r.services.Identity.Ready = own.Ready
 	r.services.Node = driver.NewNode(driver.NodeOptions{
 		Name: r.o.node, Driver: r.o.driver, Cluster: r.o.cluster, KubeletDir: filepath.Clean(r.o.kubeletDir), Inline: volumes, LVM: host, Devices: devices, MountPoints: mountPoints, Files: root, Formatter: mounter, Mounter: mounter, Meter: root,
-		Throttler: keeper, Events: teller{events, standing},
+		Throttler: keeper, Events: teller{events, remembered},
 		Examiner: examiner, Standing: standing,
 	})
 	sweeper := &sweep.Sweeper{

@@ -86,17 +86,21 @@ func TestWhatOfANodeIsGivenWhole(t *testing.T) {
 
 func TestAReservationNamesTheDisk(t *testing.T) {
 	storage := nls("n1", vg("pool", 100*gib))
-	storage.Status.NodeStorageInfo.DeviceInfos = []v1alpha1.DeviceInfo{{Name: "/dev/vdb", Total: 60 << 30}}
-	storage.Status.NodeStorageInfo.MountPoints = []v1alpha1.MountPoint{{Name: "/mnt/a", Total: 60 << 30}}
-	storage.Status.FilteredStorageInfo.Devices = []string{"/dev/vdb"}
+	storage.Status.NodeStorageInfo.DeviceInfos = []v1alpha1.DeviceInfo{
+		{Name: "/dev/vdb", ID: "wwn-1", Total: 60 << 30}, {Name: "/dev/vdc", ID: "wwn-2", Total: 60 << 30}, {Name: "/dev/vdd", ID: "wwn-3", Total: 70 << 30},
+	}
+	storage.Status.NodeStorageInfo.MountPoints = []v1alpha1.MountPoint{{Name: "/mnt/a", ID: "fsuuid-1", Total: 60 << 30}}
+	storage.Status.FilteredStorageInfo.Devices = []string{"/dev/vdb", "/dev/vdc", "/dev/vdd"}
 	storage.Status.FilteredStorageInfo.MountPoints = []string{"/mnt/a"}
 	disk, files := pv("disk", "n1", "", 50*gib), pv("files", "n1", "", 50*gib)
 	disk.Spec.CSI.VolumeAttributes = map[string]string{"volumeType": "Device", "Device": "/dev/vdb"}
 	files.Spec.CSI.VolumeAttributes = map[string]string{"volumeType": "MountPoint", "MountPoint": "/mnt/a"}
-	w := newWorld(t, node("n1"), storage, disk, files, claim("disk", 50*gib, "lvm"), claim("files", 50*gib, "lvm"), claim("cut", gib, "lvm"))
+	w := newWorld(t, node("n1"), storage, disk, files, claim("disk", 50*gib, "lvm"), claim("files", 50*gib, "lvm"), claim("cut", gib, "lvm"),
+		class("device", "volumeType", "Device"), claim("new", 50*gib, "device"))
 	for name, want := range map[string]reserve.Answer{
-		"disk":  {Node: "n1", Device: "/dev/vdb", VolumeType: "Device", Claim: "default/disk"},
-		"files": {Node: "n1", Disk: "/mnt/a", VolumeType: "MountPoint", Claim: "default/files"},
+		"disk":  {Node: "n1", Device: "/dev/vdb", Identity: "wwn-1", VolumeType: "Device", Claim: "default/disk"},
+		"files": {Node: "n1", Disk: "/mnt/a", Identity: "fsuuid-1", VolumeType: "MountPoint", Claim: "default/files"},
+		"new":   {Node: "n1", Device: "/dev/vdc", Identity: "wwn-2", VolumeType: "Device", Claim: "default/new"},
 		"cut":   {Node: "n1", Group: "pool", VolumeType: "LVM", Claim: "default/cut"},
 	} {
 		got, err := w.s.Reserve(w.ctx(), reserve.Request{Namespace: "default", Claim: name, Node: "n1"})
@@ -107,5 +111,5 @@ func TestAReservationNamesTheDisk(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
-	w.wantFree("n1//dev/vdb=10Gi n1//mnt/a=10Gi n1/pool=99Gi") // and what is left of them is for nobody
+	w.wantFree("n1//dev/vdb=10Gi n1//dev/vdc=0 n1//dev/vdd=70Gi n1//mnt/a=10Gi n1/pool=99Gi") // and what is left of them is for nobody
 }
