@@ -135,3 +135,39 @@ func TestAMountPointThatAVolumeHas(t *testing.T) {
 		s.wantCondition("MountPointsReady", "")
 	})
 }
+
+// The agent has seen a blank device and is about to make a group of it; the node's CSI
+// plugin is about to give it to a volume, and is first.
+func TestADeviceThatAVolumeGetsMeanwhileBecomesNoGroup(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newStation(t, "/dev/vdc")
+		s.start()
+		book := exclusive.NewBook(s.root)
+		release, err := book.Alone(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.apply(pool("/dev/vdc"))
+		s.pass(time.Second) // it waits for whoever decides about devices
+		if got := s.status().NodeStorageInfo.VolumeGroups; len(got) > 0 {
+			t.Errorf("groups %+v, while another decides about the device", got)
+		}
+		if err := book.Put(exclusive.Record{Volume: "v", Kind: volume.Device, ID: "serial-vdc", Path: "/dev/vdc", State: exclusive.Taking}); err != nil {
+			t.Fatal(err)
+		}
+		release()
+		s.pass(10 * time.Minute)
+		if got := s.status().NodeStorageInfo.VolumeGroups; len(got) > 0 {
+			t.Errorf("groups %+v, of a device that a volume has", got)
+		}
+		s.wantCondition("GroupsReady", "False Taken")
+		if err := book.Forget("v"); err != nil {
+			t.Fatal(err)
+		}
+		s.agent.Changed()
+		s.pass(10 * time.Minute)
+		if got := s.status().NodeStorageInfo.VolumeGroups; len(got) != 1 {
+			t.Errorf("groups %+v, once the device is given back", got)
+		}
+	})
+}
