@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -38,6 +39,7 @@ type cluster struct {
 	core *kubefake.Clientset
 	ours *fake.Clientset
 	stop func()
+	dumb atomic.Bool // nobody is told of claims
 }
 
 func start(t *testing.T, objects ...runtime.Object) *cluster {
@@ -51,6 +53,9 @@ func start(t *testing.T, objects ...runtime.Object) *cluster {
 		}
 	}
 	c := &cluster{t: t, core: kubefake.NewClientset(core...), ours: fake.NewSimpleClientset(ours...)}
+	c.core.PrependReactor("list", "persistentvolumeclaims", func(clienttesting.Action) (bool, runtime.Object, error) {
+		return c.dumb.Load(), nil, errors.New("no answer")
+	})
 	c.run()
 	return c
 }
@@ -270,16 +275,10 @@ func TestANodeThatComesBackShowsWhatIsLeft(t *testing.T) {
 func TestNobodyIsAnOrphanWhileTheAPIServerDoesNotTell(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c := start(t, reporting(handle))
-		dumb := true
-		c.core.PrependReactor("list", "persistentvolumeclaims", func(clienttesting.Action) (bool, runtime.Object, error) {
-			if dumb {
-				return true, nil, errors.New("no answer")
-			}
-			return false, nil, nil
-		})
+		c.dumb.Store(true)
 		c.pass(3 * age)
 		c.wantOrphans()
-		dumb = false
+		c.dumb.Store(false)
 		c.pass(2 * age)
 		c.wantOrphans(handle)
 	})
