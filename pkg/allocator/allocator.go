@@ -43,24 +43,38 @@ const MaxScore = 10
 // Score says how good spots on the node are, from 0 to MaxScore, by how full the
 // groups they lie in would be afterwards, taken together: what is used already
 // counts, and so do the spots. Groups the spots do not touch have no part in it,
-// so a full neighbour does not make an empty group look full. Node is as it was
-// before the spots were taken.
-func Score(node capacity.Node, spots []capacity.Spot, prefer Preference) int64 {
+// so a full neighbour does not make an empty group look full. Of what is given whole
+// counts how little is wasted, whatever the preference. Node is as it was before the spots
+// were taken, which are those of the claims.
+func Score(node capacity.Node, claims []volume.Claim, spots []capacity.Spot, prefer Preference) int64 {
 	var used, size capacity.Bytes
 	for i := range node.Groups {
 		group := &node.Groups[i]
-		var taken capacity.Bytes
+		var taken, asked capacity.Bytes
 		for j := range spots {
 			if spots[j].Group == group.Name {
 				taken += spots[j].Size
+				asked += claims[j].Size
 			}
 		}
 		if taken > 0 {
-			used += group.Size - group.Free + taken
+			used += usedOf(group, group.Free, taken, asked, prefer)
 			size += group.Size
 		}
 	}
 	return score(used, size, prefer)
+}
+
+// usedOf returns how much of the group counts as used, which had so much left before a part
+// of it was taken for claims that asked for so much.
+func usedOf(group *capacity.Group, left, taken, asked capacity.Bytes, prefer Preference) capacity.Bytes {
+	switch {
+	case !group.Kind.Whole():
+		return group.Size - left + taken
+	case prefer == Spread:
+		return group.Size - asked
+	}
+	return asked
 }
 
 // Score is Score for the claims at these positions among groups that have so much left;
@@ -77,16 +91,10 @@ func (p *Planner) Score(groups []capacity.Group, left []capacity.Bytes, at []cap
 				asked += p.claims[claim].Size
 			}
 		}
-		switch {
-		case taken == 0:
+		if taken == 0 {
 			continue
-		case !groups[i].Kind.Whole():
-			used += groups[i].Size - left[i] + taken
-		case p.prefer == Spread:
-			used += groups[i].Size - asked
-		default:
-			used += asked
 		}
+		used += usedOf(&groups[i], left[i], taken, asked, p.prefer)
 		size += groups[i].Size
 	}
 	return score(used, size, p.prefer)

@@ -280,6 +280,22 @@ func TestSpotsAreWholeExtentsInTheOrderOfTheClaims(t *testing.T) {
 }
 
 func TestScore(t *testing.T) {
+	// Each claim asks for what it takes, but for a quarter of a disk.
+	claims := func(spots []capacity.Spot) []volume.Claim {
+		var all []volume.Claim
+		for _, spot := range spots {
+			asked := spot.Size
+			if asked == 40*gib && len(spots) == 1 {
+				asked /= 4
+			}
+			all = append(all, volume.Claim{Size: asked})
+		}
+		return all
+	}
+	wholly := func(g capacity.Group) capacity.Group {
+		g.Kind, g.Extent = capacity.Device, 0
+		return g
+	}
 	spot := func(group string, size capacity.Bytes) capacity.Spot {
 		return capacity.Spot{Group: group, Size: size}
 	}
@@ -319,14 +335,19 @@ func TestScore(t *testing.T) {
 			spots:   []capacity.Spot{spot("a", 3*gib), spot("a", 4*gib)},
 			binpack: 7, spread: 3,
 		},
+		"of a disk counts how little of it is wasted": {
+			node:    node(wholly(group("a", 40*gib)), group("b", 1000*gib)),
+			spots:   []capacity.Spot{spot("a", 40*gib)},
+			binpack: 3, spread: 3,
+		},
 		"no spots, no opinion": {node: node(group("a", 10*gib, free(0)))},
 		"a group that is gone": {node: node(), spots: []capacity.Spot{spot("a", gib)}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := Score(test.node, test.spots, Binpack); got != test.binpack {
+			if got := Score(test.node, claims(test.spots), test.spots, Binpack); got != test.binpack {
 				t.Errorf("binpack: got %d, want %d", got, test.binpack)
 			}
-			if got := Score(test.node, test.spots, Spread); got != test.spread {
+			if got := Score(test.node, claims(test.spots), test.spots, Spread); got != test.spread {
 				t.Errorf("spread: got %d, want %d", got, test.spread)
 			}
 		})

@@ -103,7 +103,7 @@ func TestAPlaceIsFoundExactlyWhenThereIsOne(t *testing.T) {
 			}
 		}
 		for _, p := range []Preference{Binpack, Spread} {
-			if score := Score(n, spots, p); score < 0 || score > MaxScore {
+			if score := Score(n, c, spots, p); score < 0 || score > MaxScore {
 				t.Errorf("score %d by %s", score, p)
 			}
 		}

@@ -70,7 +70,7 @@ func example(t *testing.T, prefer Preference, cells []string) {
 	if got := strings.Join(groups, ", "); got != cells[3] {
 		t.Errorf("they go to %s", got)
 	}
-	if got := resource.NewQuantity(Score(n, spots, prefer), resource.DecimalSI).String(); got != cells[4] {
+	if got := resource.NewQuantity(Score(n, wants, spots, prefer), resource.DecimalSI).String(); got != cells[4] {
 		t.Errorf("the score is %s", got)
 	}
 }

@@ -224,7 +224,7 @@ func (c *Controller) withRoom(w wanted) []string {
 			return true
 		}
 		spots, err := allocator.Place(node, claim, c.o.Prefer)
-		scores[name] = allocator.Score(node, spots, c.o.Prefer)
+		scores[name] = allocator.Score(node, claim, spots, c.o.Prefer)
 		return err != nil
 	})
 	if len(w.nodes) == 0 {
