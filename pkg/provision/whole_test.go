@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -147,6 +148,31 @@ func TestAnotherDiskVolumeOfThatNameIsAConflict(t *testing.T) {
 	}
 	if vol := mustEnsure(t, n, disk(decided("wwn-2", "/dev/sdb"))); vol.Identity != "wwn-1" {
 		t.Errorf("a repeat after another decision got %+v", vol)
+	}
+}
+
+func TestOnlyWholeDisksAreGivenToVolumesWithLimits(t *testing.T) {
+	limited := func(s *provision.Spec) { s.Tags = volume.LimitTags(volume.Limits{IOPS: 100}) }
+	for name, test := range map[string]struct {
+		limited, free provision.Spec
+	}{
+		"a disk":        {disk(limited), disk()},
+		"a mount point": {mounted(limited), mounted()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := node(t)
+			mustEnsure(t, n, test.limited)
+			if err := n.Remove(t.Context(), provision.Removal{ID: id, Kind: test.limited.Kind}); err != nil {
+				t.Fatal(err)
+			}
+			n.Disks.Partition()
+			_, err := n.Ensure(t.Context(), test.limited)
+			if !errors.Is(err, provision.ErrNoDevice) || !strings.Contains(err.Error(), "whole disks only") {
+				t.Errorf("got %v, want ErrNoDevice and why", err)
+			}
+			wantOwners(t, n, map[string]string{})
+			mustEnsure(t, n, test.free)
+		})
 	}
 }
 

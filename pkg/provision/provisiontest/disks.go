@@ -51,6 +51,7 @@ type Disks struct {
 	open   map[string]int    // how often each disk is mounted, by identity
 	binds  []string          // where the mounted file system is shown, too
 	unplug bool              // the file system is not mounted
+	parted bool              // its device is a partition
 }
 
 // newDisks returns disks of 1, 2 and 4 GiB: /dev/sda on ssd, /dev/sdb and /dev/sdc on hdd.
@@ -146,6 +147,16 @@ func (d *Disks) Swap(a, b string) {
 	}
 }
 
+// Partition has every device be a partition.
+func (d *Disks) Partition() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.parted = true
+	for i := range d.disks {
+		d.disks[i].Type = "part"
+	}
+}
+
 // Unplug takes a disk off the node.
 func (d *Disks) Unplug(path string) {
 	d.mu.Lock()
@@ -235,8 +246,12 @@ func (d *Disks) All() []blockdev.Device {
 	number := d.Number()
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	kind := "disk"
+	if d.parted {
+		kind = "part"
+	}
 	return append(slices.Clone(d.disks), blockdev.Device{
-		Path: "/dev/mounted", Type: "disk", UUID: "of-mount", Major: unix.Major(number), Minor: unix.Minor(number),
+		Path: "/dev/mounted", Type: kind, UUID: "of-mount", Major: unix.Major(number), Minor: unix.Minor(number),
 	})
 }
 
