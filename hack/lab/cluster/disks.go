@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"path/filepath"
@@ -112,9 +113,7 @@ func (c *Cluster) GrowDisk(ctx context.Context, node, name, size string) error {
 // changeDisk orders something of the daemon and returns the disk's device.
 func (c *Cluster) changeDisk(ctx context.Context, node, verb, name string, more url.Values) (string, error) {
 	query := url.Values{"disk": {serialOf(name)}}
-	for key, values := range more {
-		query[key] = values
-	}
+	maps.Copy(query, more)
 	return c.ask(ctx, http.MethodPost, daemon.PathNode+node+"/disks/"+verb+"?"+query.Encode())
 }
 
