@@ -186,7 +186,11 @@ func fact(dir, name string) string {
 	if err != nil {
 		return ""
 	}
-	return strings.TrimSpace(strings.ToValidUTF8(string(data), ""))
+	said := strings.TrimSpace(strings.ToValidUTF8(string(data), ""))
+	if said == "(null)" { // so a kernel writes a text that a driver never set
+		return ""
+	}
+	return said
 }
 
 // udev reads what udev remembers of a device: lines such as "E:MD_UUID=...".

@@ -34,7 +34,8 @@ func TestWhoADeviceIs(t *testing.T) {
 		"an NVMe namespace": {
 			Device{KernelName: "nvme0n1", Type: "disk"}, map[string]string{"wwid": "eui.0025385b71b0a3c1\n", "device/serial": "S4EW  \n"}, "nvme-eui.0025385b71b0a3c1",
 		},
-		"a virtio disk is its serial number": {Device{KernelName: "vdb", Type: "disk"}, map[string]string{"serial": "disk-7\n"}, "serial-disk-7"},
+		"a virtio disk is its serial number":         {Device{KernelName: "vdb", Type: "disk"}, map[string]string{"serial": "disk-7\n"}, "serial-disk-7"},
+		"a disk of a driver that knows of no number": {Device{KernelName: "ubdb", Type: "disk"}, map[string]string{"serial": "(null)\n"}, ""},
 		"a SCSI disk with a serial number alone": {
 			Device{KernelName: "sda", Type: "disk", Model: "VIRTUAL"}, map[string]string{"device/vpd_pg80": "\x00\x80\x00\x06 ZA 17"}, "serial-VIRTUAL_ZA_17",
 		},

@@ -76,12 +76,16 @@ func (c *Cluster) ReturnDisk(ctx context.Context, node, name string) (device str
 	return device, c.nameLikeOthers(ctx, node, device)
 }
 
-// DiscardDisk takes a disk out of a node for good, with what is on it.
+// DiscardDisk takes a disk out of a running node for good, with what is on it.
 func (c *Cluster) DiscardDisk(ctx context.Context, node, name string) error {
 	if isSCSI(name) {
 		return fmt.Errorf("disk %s: a SCSI disk lives as long as its node; remove it", name)
 	}
-	_, err := c.changeDisk(ctx, node, "discard", name, nil)
+	device, err := c.changeDisk(ctx, node, "discard", name, nil)
+	if err != nil {
+		return err
+	}
+	_, err = c.Exec(ctx, node, "rm", "-f", alias(device))
 	return err
 }
 

@@ -44,6 +44,8 @@ func TestOpenLocal(t *testing.T) {
 		{"what a spec gets wrong is told, and nothing is done", mistakesAreTold},
 		{"a group takes new disks, grows with them and outlives one that is gone", groupsFollowTheirDisks},
 		{"a disk with data is used again once, when the spec says what is on it", diskIsUsedAgainOnce},
+		{"a disk goes to one claim whole, is wiped, and is found under any name", wholeDisks},
+		{"a mount point goes to one claim, and is emptied and nothing beyond it", wholeMountPoints},
 		{"disks that swap their names across a reboot lose and mix nothing", swappedDisksMixNothing},
 		{"twenty pods at once fill a node to the last extent", burstFillsANode},
 		{"pods that race for room run as far as it goes and the others follow", racersShareWhatFits},

@@ -45,7 +45,7 @@ type Disk struct {
 }
 
 // Serial is the serial number of the disk with which a machine begins as its number i,
-// counting from 1.
+// counting from 1; 0 is its own.
 func Serial(machine string, i int) string { return strings.ToUpper(machine) + "-" + letter(i) }
 
 // Start writes the machine's configuration and starts its kernel. adjust may
@@ -109,7 +109,7 @@ func (k Kernel) arguments(config string) []string {
 		args = append(args, "vec0:transport=tap,ifname="+k.Tap+",depth=128,gro=1")
 	}
 	if k.Data != "" {
-		args = append(args, "ubda="+k.Data)
+		args = append(args, Disk{k.Data, Serial(k.Name, 0)}.argument(0))
 	}
 	for i, d := range k.Disks {
 		if d.File != "" {
@@ -119,7 +119,7 @@ func (k Kernel) arguments(config string) []string {
 	return args
 }
 
-// argument is how the kernel is told of its disk number i, counting from 1.
+// argument is how the kernel is told of its disk number i, counting from 1; 0 is its own.
 func (d Disk) argument(i int) string { return fmt.Sprintf("ubd%s=%s,,%s", letter(i), d.File, d.Serial) }
 
 func letter(i int) string { return string(rune('a' + i)) }
