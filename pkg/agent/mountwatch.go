@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,8 +21,8 @@ import (
 // go in crowds, and none of their mounts is reported.
 const mountPause = 200 * time.Millisecond
 
-// watchMounts calls changed when the file systems worth reporting are others, until
-// ctx ends. The kernel says when anything is mounted or unmounted, by making the
+// watchMounts calls changed when what is mounted where storage could be is something
+// else, until ctx ends. What is no storage counts, too: it may have been in the way. The kernel says when anything is mounted or unmounted, by making the
 // file of the host's first process ready for poll(2).
 func watchMounts(ctx context.Context, root string, changed func()) error {
 	file, err := os.Open(filepath.Join(root, "proc/1/mountinfo"))
@@ -74,7 +75,7 @@ func readMounts(file *os.File) ([]mounts.Mount, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the host's mounts: %w", err)
 	}
-	return storageMounts(all), nil
+	return slices.DeleteFunc(all, func(m mounts.Mount) bool { return noisy(m.Target) }), nil
 }
 
 // pollMounts waits until something was mounted or unmounted, or ended was closed at
