@@ -22,8 +22,9 @@ import (
 const mountPause = 200 * time.Millisecond
 
 // watchMounts calls changed when what is mounted where storage could be is something
-// else, until ctx ends. What is no storage counts, too: it may have been in the way. The kernel says when anything is mounted or unmounted, by making the
-// file of the host's first process ready for poll(2).
+// else, until ctx ends. What is no storage counts, too: it may have been in the way.
+// The kernel says when anything is mounted or unmounted, by making the file of the
+// host's first process ready for poll(2).
 func watchMounts(ctx context.Context, root string, changed func()) error {
 	file, err := os.Open(filepath.Join(root, "proc/1/mountinfo"))
 	if err != nil {
