@@ -102,8 +102,14 @@ func (b *bench) cleanSCSI(node string) {
 			b.exec(ctx, node, "wipefs", "--all", "--force", "--quiet", disk)
 			b.exec(ctx, node, "blockdev", "--rereadpt", disk)
 		}
-		if disk := b.plugged(ctx, node, oneID); disk != oneDisk {
-			b.must(b.disks.SwapDisks(ctx, node, oneDisk, otherDisk), "swapping the disks of %s back", node)
+		if b.plugged(ctx, node, oneID) == oneDisk && b.plugged(ctx, node, otherID) == otherDisk {
+			return
+		}
+		for _, id := range []string{oneID, otherID} {
+			b.must(b.disks.RemoveDisk(ctx, node, id), "pulling out %s", id)
+		}
+		for _, id := range []string{oneID, otherID} { // the first that is found gets the first name
+			b.plugged(ctx, node, id)
 		}
 	})
 }
