@@ -26,10 +26,14 @@ const mountPause = 200 * time.Millisecond
 // The kernel says when anything is mounted or unmounted, by making the file of the
 // host's first process ready for poll(2).
 func watchMounts(ctx context.Context, root string, changed func()) error {
-	file, err := os.Open(filepath.Join(root, "proc/1/mountinfo"))
+	// Each change is said once to whoever polls the open file first. os.Open would have Go
+	// itself poll it, and some changes would never be heard here.
+	path := filepath.Join(root, "proc/1/mountinfo")
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("watching the host's mounts: %w", err)
+		return fmt.Errorf("watching the host's mounts: %w", &os.PathError{Op: "open", Path: path, Err: err})
 	}
+	file := os.NewFile(uintptr(fd), path)
 	defer func() { _ = file.Close() }()
 	ended, end, err := os.Pipe()
 	if err != nil {

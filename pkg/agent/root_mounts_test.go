@@ -1,0 +1,48 @@
+//go:build root
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"os"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestMountsAreHeard mounts and unmounts something that is no storage, again and again:
+// it may have been in the way of what the spec asks for.
+func TestMountsAreHeard(t *testing.T) {
+	dir, err := os.MkdirTemp("/mnt", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mount := func() error { return unix.Mount("tmpfs", dir, "tmpfs", 0, "") }
+	unmount := func() error { return unix.Unmount(dir, 0) }
+	t.Cleanup(func() { _, _ = unmount(), os.Remove(dir) })
+	changed := watching(t, func(ctx context.Context, changed func()) error { return watchMounts(ctx, "/", changed) })
+	// What happens before the watch has begun is not heard.
+	for heard := false; !heard; {
+		if err := errors.Join(mount(), unmount()); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-changed:
+			heard = true
+		case <-time.After(mountPause):
+		}
+	}
+	drain(changed)
+	for range 10 {
+		if err := mount(); err != nil {
+			t.Fatal(err)
+		}
+		wantChange(t, changed, "something was mounted")
+		if err := unmount(); err != nil {
+			t.Fatal(err)
+		}
+		wantChange(t, changed, "it was unmounted")
+	}
+}
