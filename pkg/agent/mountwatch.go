@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -80,7 +81,15 @@ func readMounts(file *os.File) ([]mounts.Mount, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the host's mounts: %w", err)
 	}
-	return slices.DeleteFunc(all, func(m mounts.Mount) bool { return noisy(m.Target) }), nil
+	return slices.DeleteFunc(all, passing), nil
+}
+
+// passing tells mounts of pods, which come and go in crowds, from those that matter. One
+// of a disk matters wherever it is: a mount point of the spec that is missing can only be
+// mounted again when its device is mounted nowhere. Volumes of groups do not.
+func passing(m mounts.Mount) bool {
+	ofDisk := m.Major != 0 && !strings.HasPrefix(m.Source, "/dev/mapper/") && !strings.HasPrefix(m.Source, "/dev/dm-")
+	return noisy(m.Target) && (!ofDisk || !strings.Contains(m.Target, "/kubelet/"))
 }
 
 // pollMounts waits until something was mounted or unmounted, or ended was closed at
