@@ -47,6 +47,7 @@ func TestOpenLocal(t *testing.T) {
 		{"a disk goes to one claim whole, is wiped, and is found under any name", wholeDisks},
 		{"a mount point goes to one claim, and is emptied and nothing beyond it", wholeMountPoints},
 		{"disks that swap their names across a reboot lose and mix nothing", swappedDisksMixNothing},
+		{"disks of volumes that swap their names across a reboot lose and mix nothing", swappedWholeDisksMixNothing},
 		{"twenty pods at once fill a node to the last extent", burstFillsANode},
 		{"pods that race for room run as far as it goes and the others follow", racersShareWhatFits},
 		{"a burst goes on when the leading extender is killed in its midst", extenderDiesAmidABurst},

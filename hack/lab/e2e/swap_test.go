@@ -61,6 +61,73 @@ func swappedDisksMixNothing(b *bench) {
 	}
 }
 
+// swappedWholeDisksMixNothing has two disks that volumes have whole come up under each
+// other's name, each with data.
+func swappedWholeDisksMixNothing(b *bench) {
+	node := b.nodes[1]
+	disks := b.addDisks(node, "256M")
+	spec := groups()
+	spec.ListConfig.Devices.Include = disks
+	b.configure(node, spec)
+	names := []string{"one", "other"}
+	class := b.addWholeClass("disk", "Device")
+	for _, name := range names {
+		b.addClaims(claim(name, class, "128Mi"))
+		b.addPods(pod(name, tally(name), onNode(node), mounting(name)))
+	}
+	b.wantRunning(names...)
+	ids := []string{b.idOf(node, disks[0]), b.idOf(node, disks[1])}
+	for _, name := range names {
+		b.finished(name)
+	}
+	b.must(b.disks.SwapDisks(b.Context(), node, disks[0], disks[1]), "swapping the disks of %s", node)
+	b.must(b.lab.Reboot(b.Context(), node), "rebooting %s", node)
+	b.wantDevice(node, disks[0], ids[1], "Taken")
+	b.wantDevice(node, disks[1], ids[0], "Taken")
+	b.wantStartedAgain(names...)
+	for _, name := range names {
+		if said := b.finished(name); strings.Count(said, "start of "+name) != 2 || strings.Count(said, "start of") != 2 {
+			b.Errorf("after the reboot pod %s sees %q, not what it had written before", name, said)
+		}
+	}
+}
+
+// addDisks gives a node two disks of its own for the case.
+func (b *bench) addDisks(node, size string) []string {
+	b.Helper()
+	var devices []string
+	for range 2 {
+		device, err := b.disks.AddDisk(b.Context(), node, size)
+		b.must(err, "adding a disk to %s", node)
+		devices = append(devices, device)
+		b.afterwards(func(ctx context.Context) {
+			b.eventually(ctx, func(ctx context.Context) (string, error) { // somebody may look at it at this moment
+				return "", b.disks.DiscardDisk(ctx, node, device)
+			})
+		})
+	}
+	return devices
+}
+
+// idOf returns who a device of a node is.
+func (b *bench) idOf(node, device string) string {
+	b.Helper()
+	disks, err := b.disks.ListDisks(b.Context(), node)
+	b.must(err, "listing the disks of %s", node)
+	for _, d := range disks {
+		if d.Device == device {
+			return d.ID
+		}
+	}
+	b.Fatalf("node %s has no %s", node, device)
+	return ""
+}
+
+// tally is a script that leaves a line at each start and says all of them.
+func tally(name string) string {
+	return fmt.Sprintf("echo start of %s >> /data/file; sync; cat /data/file; echo done; %s", name, forever)
+}
+
 // wantMountPoint waits until a mount point that open-local made is mounted from a device,
 // and is not offered for that reason; the empty reason is that it is offered.
 func (b *bench) wantMountPoint(node, path, device, reason string) {

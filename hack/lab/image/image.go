@@ -57,11 +57,19 @@ func Write(img Image, out string) error {
 	if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil {
 		return fmt.Errorf("writing image %s: %w", out, err)
 	}
-	temp := out + ".part"
-	if err := tarball.MultiWriteToFile(temp, tags); err != nil {
+	part, err := os.CreateTemp(filepath.Dir(out), ".part-*") // others may write the same image at the moment
+	if err != nil {
+		return fmt.Errorf("writing image %s: %w", out, err)
+	}
+	temp := part.Name()
+	err = errors.Join(tarball.MultiWrite(tags, part), part.Chmod(0o644), part.Close())
+	if err == nil {
+		err = os.Rename(temp, out)
+	}
+	if err != nil {
 		return errors.Join(fmt.Errorf("writing image %s: %w", out, err), os.Remove(temp))
 	}
-	return os.Rename(temp, out)
+	return nil
 }
 
 func (img Image) pack() (v1.Image, error) {

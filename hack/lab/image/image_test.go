@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"golang.org/x/sync/errgroup"
 )
 
 func write(t *testing.T, img Image) string {
@@ -141,5 +142,22 @@ func TestAnotherContentIsAnotherFile(t *testing.T) {
 	one, two := archive("/d", img, "x"), archive("/d", img, "y")
 	if one == two || !strings.HasPrefix(one, "/d/registry.k8s.io_pause_3.10-") {
 		t.Errorf("files %s and %s", one, two)
+	}
+}
+
+func TestTwoWriteTheSameImageAtOnce(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "image.tar")
+	var group errgroup.Group
+	for range 8 {
+		group.Go(func() error {
+			return Write(Image{References: []string{"example.org/image:1"}, Files: []File{{Path: "file", Content: strings.Repeat("x", 1<<20)}}}, out)
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Error(err)
+	}
+	left, err := filepath.Glob(filepath.Join(filepath.Dir(out), "*"))
+	if hidden, _ := filepath.Glob(filepath.Join(filepath.Dir(out), ".part-*")); err != nil || len(left)+len(hidden) != 1 {
+		t.Errorf("left are %q and %q, %v", left, hidden, err)
 	}
 }
