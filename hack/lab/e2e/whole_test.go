@@ -137,6 +137,7 @@ func wholeMountPoints(b *bench) {
 		b.Errorf("the volume has %q, want %s", has, at)
 	}
 	b.wantMountPoint(node, at, spareDisk, "Taken")
+	b.wantBusy("user")
 	if said := run("cat", at+"/mark"); said != "before\n" {
 		b.Errorf("in %s there is %q", at, said)
 	}

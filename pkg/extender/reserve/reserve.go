@@ -95,6 +95,9 @@ type Refusal struct {
 // timeout bounds one call when the caller's context does not.
 const timeout = 10 * time.Second
 
+// idle is how many connections are kept for the next calls.
+const idle = 8
+
 // maxAnswer is more than any answer has, in bytes.
 const maxAnswer = 1 << 20
 
@@ -111,8 +114,10 @@ func New(endpoint string, config *tls.Config) *Client {
 	return &Client{
 		endpoint: strings.TrimRight(endpoint, "/"),
 		http: &http.Client{
-			Timeout:   timeout,
-			Transport: &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true, IdleConnTimeout: time.Minute},
+			Timeout: timeout,
+			// HTTP/1.1: a call that is not answered closes its connection. That of HTTP/2 is
+			// kept, and when the extender's node has lost its power every later call hangs in it.
+			Transport: &http.Transport{TLSClientConfig: config, IdleConnTimeout: time.Minute, MaxIdleConnsPerHost: idle},
 		},
 	}
 }

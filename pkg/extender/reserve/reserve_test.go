@@ -6,7 +6,9 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // extender answers everything with the status and the body.
@@ -85,5 +87,32 @@ func TestAnExtenderThatIsAwayIsNotReady(t *testing.T) {
 	client, _ := extender(t, 200, "")
 	if _, err := client.Reserve(gone, request); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want context.Canceled", err)
+	}
+}
+
+func TestAConnectionThatDiedIsNotUsedAgain(t *testing.T) {
+	var first atomic.Value // the connection that dies
+	over := make(chan struct{})
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if first.CompareAndSwap(nil, r.RemoteAddr); first.Load() == r.RemoteAddr {
+			<-over // no answer, and no end
+		}
+		_, _ = w.Write([]byte(`{"node":"n1","vgName":"pool"}`))
+	}))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	t.Cleanup(func() { close(over) })
+	client := New(server.URL, server.Client().Transport.(*http.Transport).TLSClientConfig)
+	for _, tc := range []struct {
+		patience time.Duration
+		want     error
+	}{{100 * time.Millisecond, ErrNotReady}, {10 * time.Second, nil}} {
+		ctx, cancel := context.WithTimeout(t.Context(), tc.patience)
+		_, err := client.Reserve(ctx, request)
+		cancel()
+		if !errors.Is(err, tc.want) {
+			t.Fatalf("got %v, want %v", err, tc.want)
+		}
 	}
 }
