@@ -4,7 +4,6 @@ package agent
 
 import (
 	"context"
-	"os"
 	"testing"
 	"time"
 
@@ -14,13 +13,10 @@ import (
 // TestMountsAreHeard mounts and unmounts something that is no storage, again and again:
 // it may have been in the way of what the spec asks for.
 func TestMountsAreHeard(t *testing.T) {
-	dir, err := os.MkdirTemp("/mnt", "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	dir := t.TempDir()
 	mount := func() error { return unix.Mount("tmpfs", dir, "tmpfs", 0, "") }
 	unmount := func() error { return unix.Unmount(dir, 0) }
-	t.Cleanup(func() { _, _ = unmount(), os.Remove(dir) })
+	t.Cleanup(func() { _ = unmount() })
 	changed := watching(t, func(ctx context.Context, changed func()) error { return watchMounts(ctx, "/", changed) })
 	// What happens before the watch has begun is not heard.
 	for do, next := mount, unmount; ; do, next = next, do {
