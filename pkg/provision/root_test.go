@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -43,7 +44,7 @@ const (
 // bed is a Provisioner over the LVM and the file systems of this machine.
 type bed struct {
 	*provision.Provisioner
-	t      *testing.T
+	t      testing.TB
 	host   *lvm.Host
 	mounts *mounts.Host
 	size   capacity.Bytes
@@ -53,10 +54,10 @@ type bed struct {
 	copying func(done capacity.Bytes) // called while a copy is made
 }
 
-func newBed(t *testing.T) *bed { return newBedOn(t, "LAB_DISKS") }
+func newBed(t testing.TB) *bed { return newBedOn(t, "LAB_DISKS") }
 
 // newBedOn is newBed on the disks that a variable of the environment names.
-func newBedOn(t *testing.T, variable string) *bed {
+func newBedOn(t testing.TB, variable string) *bed {
 	t.Helper()
 	disks := strings.Split(os.Getenv(variable), ",")
 	if disks[0] == "" {
@@ -274,7 +275,7 @@ func (b *bed) uuid(id string) string {
 	return strings.TrimSpace(b.run("blkid", "-p", "-s", "UUID", "-o", "value", lvm.DevicePath(realGroup, id)))
 }
 
-func totalOf(t *testing.T, dir string) capacity.Bytes {
+func totalOf(t testing.TB, dir string) capacity.Bytes {
 	t.Helper()
 	var stat unix.Statfs_t
 	if err := unix.Statfs(dir, &stat); err != nil {
@@ -444,46 +445,48 @@ func TestAnInterruptedCopyBeginsAnew(t *testing.T) {
 	b.wantOnly("local-source", "local-cloned")
 }
 
-// TestTheSpeedOfACopy prints how fast a volume and a snapshot are copied beside dd with
-// direct IO.
-func TestTheSpeedOfACopy(t *testing.T) {
-	b := newBed(t)
-	const size = 300 * mib
-	source := b.ensure(provision.Spec{ID: "local-source", Size: size})
-	target := b.ensure(provision.Spec{ID: "local-target", Size: size})
-	for _, device := range []string{source, target} {
-		b.run("dd", "if=/dev/urandom", "of="+device, "bs=1M", "count=300", "oflag=direct", "status=none")
-	}
-	b.snapshot("snap-1", "local-source")
-	b.run("dd", "if=/dev/urandom", "of="+source, "bs=1M", "count=100", "oflag=direct", "conv=notrunc", "status=none")
-	for name, from := range map[string]string{"a volume": source, "a snapshot": lvm.DevicePath(realGroup, "snap-1")} {
-		// The fastest of some, in turns. Others use this machine, too, and more than one
-		// thread feels that more, so there are more turns until both had a quiet moment.
-		var copied, dd time.Duration
-		for turn := 0; turn < 4 || turn < 16 && copied > dd*10/9; turn++ {
-			dd = faster(dd, func() {
-				b.run("dd", "if="+from, "of="+target, "bs=1M", "iflag=direct", "oflag=direct", "conv=fsync,notrunc", "status=none")
-			})
-			copied = faster(copied, func() {
-				if _, err := blockcopy.New("/").Copy(t.Context(), from, target, blockcopy.Options{Everything: true}); err != nil {
-					t.Error(err)
-				}
-			})
-		}
-		rate := func(took time.Duration) float64 { return float64(size/mib) / took.Seconds() }
-		t.Logf("%s: copied at %.0f MiB/s, by dd with direct IO at %.0f MiB/s: %.0f %%", name, rate(copied), rate(dd), 100*rate(copied)/rate(dd))
-		if rate(copied) < 0.9*rate(dd) {
-			t.Errorf("copying %s takes longer than dd with direct IO", name)
-		}
+// BenchmarkACopy prints how fast a volume and a snapshot are copied, beside dd with direct
+// IO: the fastest of each, in turns, because others use the machine, too.
+func BenchmarkACopy(b *testing.B) {
+	for _, test := range []struct{ name, from string }{
+		{"of a volume", "local-source"},
+		{"of a snapshot", "snap-1"},
+	} {
+		b.Run(test.name, func(b *testing.B) {
+			bed := newBed(b)
+			const size = 300 * mib
+			source := bed.ensure(provision.Spec{ID: "local-source", Size: size})
+			target := bed.ensure(provision.Spec{ID: "local-target", Size: size})
+			for _, device := range []string{source, target} {
+				bed.run("dd", "if=/dev/urandom", "of="+device, "bs=1M", "count=300", "oflag=direct", "status=none")
+			}
+			bed.snapshot("snap-1", "local-source")
+			bed.run("dd", "if=/dev/urandom", "of="+source, "bs=1M", "count=100", "oflag=direct", "conv=notrunc", "status=none")
+			from := lvm.DevicePath(realGroup, test.from)
+			copied, dd := time.Duration(math.MaxInt64), time.Duration(math.MaxInt64)
+			for b.Loop() {
+				dd = min(dd, took(func() {
+					bed.run("dd", "if="+from, "of="+target, "bs=1M", "iflag=direct", "oflag=direct", "conv=fsync,notrunc", "status=none")
+				}))
+				copied = min(copied, took(func() {
+					if _, err := blockcopy.New("/").Copy(b.Context(), from, target, blockcopy.Options{Everything: true}); err != nil {
+						b.Fatal(err)
+					}
+				}))
+			}
+			rate := func(took time.Duration) float64 { return float64(size/mib) / took.Seconds() }
+			b.ReportMetric(0, "ns/op") // of both together, which says nothing
+			b.ReportMetric(rate(copied), "MiB/s")
+			b.ReportMetric(rate(dd), "dd-MiB/s")
+			b.ReportMetric(100*rate(copied)/rate(dd), "%-of-dd")
+			bed.run("cmp", from, target)
+		})
 	}
 }
 
-// faster returns how long work took, or before if that was less and is known.
-func faster(before time.Duration, work func()) time.Duration {
+// took returns how long work took.
+func took(work func()) time.Duration {
 	began := time.Now()
 	work()
-	if took := time.Since(began); before == 0 || took < before {
-		return took
-	}
-	return before
+	return time.Since(began)
 }
