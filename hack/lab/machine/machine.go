@@ -9,7 +9,10 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // A Package is one Debian package and the file by which it is recognised. So a
@@ -27,6 +30,7 @@ var VM = []Package{
 	{"e2fsprogs", "/sbin/mkfs.ext4"},
 	{"xfsprogs", "/sbin/mkfs.xfs"},
 	{"btrfs-progs", "/sbin/mkfs.btrfs"},
+	{"parted", "/sbin/parted"},
 }
 
 // Cluster is what a lab needs besides VM.
@@ -43,6 +47,7 @@ const Tun = "/dev/net/tun"
 type host struct {
 	uid     int
 	exists  func(path string) bool
+	lock    func() (unlock func(), err error) // waits until nobody else installs
 	install func(ctx context.Context, packages []string, progress io.Writer) error
 }
 
@@ -53,6 +58,7 @@ func Prepare(ctx context.Context, packages []Package, devices []string, progress
 		uid:     os.Geteuid(),
 		exists:  func(path string) bool { _, err := os.Stat(path); return err == nil },
 		install: install,
+		lock:    lock,
 	}
 	return this.prepare(ctx, packages, devices, progress)
 }
@@ -60,6 +66,15 @@ func Prepare(ctx context.Context, packages []Package, devices []string, progress
 func (h host) prepare(ctx context.Context, packages []Package, devices []string, progress io.Writer) error {
 	if h.uid != 0 {
 		return errors.New("this user is not root: the lab makes namespaces, network cards and volume groups; run it with sudo or as root in a container")
+	}
+	if len(h.missing(packages)) > 0 {
+		// Labs and machines that begin at one time want the same packages, and the lists of
+		// apt-get have a lock for which it does not wait.
+		unlock, err := h.lock()
+		if err != nil {
+			return err
+		}
+		defer unlock()
 	}
 	if missing := h.missing(packages); len(missing) > 0 {
 		if err := h.get(ctx, missing, progress); err != nil {
@@ -94,6 +109,19 @@ func (h host) get(ctx context.Context, names []string, progress io.Writer) error
 		return fmt.Errorf("installing the Debian packages %s: %w", list, err)
 	}
 	return nil
+}
+
+// lock waits until no other lab of this host installs packages.
+func lock() (unlock func(), err error) {
+	file, err := os.OpenFile(filepath.Join(os.TempDir(), "open-local-lab-packages.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("waiting for others to install packages: %w", err)
+	}
+	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX); err != nil {
+		file.Close()
+		return nil, fmt.Errorf("waiting for others to install packages: %w", err)
+	}
+	return func() { file.Close() }, nil
 }
 
 // install fetches the lists first only if it must: on a machine that has them

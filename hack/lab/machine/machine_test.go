@@ -14,6 +14,7 @@ import (
 func aHost(uid int, files ...string) host {
 	h := host{uid: uid, exists: func(path string) bool { return slices.Contains(files, path) }}
 	h.install = func(context.Context, []string, io.Writer) error { return nil }
+	h.lock = func() (func(), error) { return func() {}, nil }
 	return h
 }
 
@@ -46,5 +47,22 @@ func TestPrepare(t *testing.T) {
 				t.Errorf("says %q, want %q", progress.String(), test.says)
 			}
 		})
+	}
+}
+
+func TestWhatAnotherLabInstalledMeanwhileIsNotInstalledAgain(t *testing.T) {
+	there := []string{Tun, "/usr/bin/apt-get"}
+	h := host{exists: func(path string) bool { return slices.Contains(there, path) }}
+	h.install = func(_ context.Context, names []string, _ io.Writer) error {
+		t.Errorf("installs %q", names)
+		return nil
+	}
+	unlocked := false
+	h.lock = func() (func(), error) {
+		there = append(there, "/sbin/lvm") // by the one that had the lock
+		return func() { unlocked = true }, nil
+	}
+	if err := h.prepare(t.Context(), []Package{{"lvm2", "/sbin/lvm"}}, []string{Tun}, io.Discard); err != nil || !unlocked {
+		t.Errorf("got %v, unlocked %t", err, unlocked)
 	}
 }
