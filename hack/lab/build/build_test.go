@@ -102,7 +102,7 @@ func aModule(t *testing.T, main string) string {
 
 func TestAFailedBuildLeavesNothing(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "programs", "m")
-	err := compile(t.Context(), compilation{name: "m", dir: aModule(t, "package main\n\nfunc main() { none() }\n"), pkg: ".", out: out})
+	err := compile(t.Context(), compilation{dir: aModule(t, "package main\n\nfunc main() { none() }\n"), made: map[string]string{".": out}})
 	if err == nil || !strings.Contains(err.Error(), "building m: ") || !strings.Contains(err.Error(), "undefined: none") {
 		t.Errorf("got %v, want what the compiler said", err)
 	}
@@ -119,7 +119,7 @@ func TestAnInterruptedBuildLeavesNothing(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "m")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := compile(ctx, compilation{name: "m", dir: aModule(t, "package main\n\nfunc main() {}\n"), pkg: ".", out: out}); err == nil {
+	if err := compile(ctx, compilation{dir: aModule(t, "package main\n\nfunc main() {}\n"), made: map[string]string{".": out}}); err == nil {
 		t.Fatal("a build went on after the end of its context")
 	}
 	left, err := os.ReadDir(filepath.Dir(out))
@@ -131,12 +131,61 @@ func TestAnInterruptedBuildLeavesNothing(t *testing.T) {
 	}
 }
 
+func TestProgramsOfAModuleAreBuiltByOneRun(t *testing.T) {
+	source, err := Source()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &Cache{Dir: "/cache", Source: source}
+	var targets []target
+	for _, name := range Names() {
+		made, err := c.target(name, "go1.26 amd64")
+		if err != nil {
+			t.Fatal(err)
+		}
+		targets = append(targets, made)
+	}
+	var got []string
+	for _, work := range together(targets) {
+		got = append(got, work.name())
+	}
+	want := []string{
+		"kube-apiserver, kube-controller-manager, kube-scheduler, kubectl, kubelet", "etcd", "containerd, containerd-shim-runc-v2, ctr",
+		"csi-provisioner", "csi-resizer", "csi-snapshotter, snapshot-controller", "helm",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("runs (-want +got):\n%s", diff)
+	}
+}
+
+func TestOneRunMakesSeveralPrograms(t *testing.T) {
+	dir, out := aModule(t, "package main\n\nfunc main() {}\n"), t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "more"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "more", "main.go"), []byte("package main\n\nfunc main() {}\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	one, two := filepath.Join(out, "1", "one"), filepath.Join(out, "2", "two")
+	if err := compile(t.Context(), compilation{dir: dir, made: map[string]string{"example.com/m": one, "example.com/m/more": two}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{one, two} {
+		if info, err := os.Stat(file); err != nil || info.Mode()&0o111 == 0 {
+			t.Errorf("%s: %v, %v", file, info, err)
+		}
+		if left, err := os.ReadDir(filepath.Dir(file)); err != nil || len(left) != 1 {
+			t.Errorf("beside %s: %v, %v", file, left, err)
+		}
+	}
+}
+
 func TestProgressCountsWhatIsDone(t *testing.T) {
 	var out bytes.Buffer
 	p := &progress{out: &out, total: 14}
-	p.done(target{name: "etcd", version: "v3.6.5"}, 41400*time.Millisecond)
-	p.done(target{name: "kubelet", version: "v1.36.3"}, 700*time.Millisecond)
-	want := "[ 1/14] etcd v3.6.5 ... 41 s\n[ 2/14] kubelet v1.36.3 ... 1 s\n"
+	p.done(compilation{made: map[string]string{"server": "etcd-v3.6.5-1/etcd"}}, 41400*time.Millisecond)
+	p.done(compilation{made: map[string]string{"b": "x/kubelet", "a": "y/kubectl"}}, 700*time.Millisecond)
+	want := "[ 1/14] etcd ... 41 s\n[ 3/14] kubectl, kubelet ... 1 s\n"
 	if out.String() != want {
 		t.Errorf("got %q, want %q", out.String(), want)
 	}

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -72,8 +73,8 @@ type Cache struct {
 	Dir      string
 	Source   string    // the directory of this module
 	Progress io.Writer // told about each program built
-	// Jobs is how many programs are built at once; 0 means 2, because while
-	// one is linked, which takes one processor, another can be compiled.
+	// Jobs is how many modules are built at once; 0 means 2, because while programs of
+	// one are linked, which takes one processor each, another can be compiled.
 	Jobs int
 }
 
@@ -126,7 +127,8 @@ func (c *Cache) Get(ctx context.Context, names ...string) (map[string]string, er
 // made.
 type target struct {
 	name, version, file string
-	compilation         compilation
+	dir, pkg            string // what is built, and where
+	flags               []string
 }
 
 func (c *Cache) target(name, compiler string) (target, error) {
@@ -150,7 +152,7 @@ func (c *Cache) target(name, compiler string) (target, error) {
 		flags := []string{"-ldflags=-s -w " + strings.ReplaceAll(p.Stamp, "%v", version)}
 		key := keyOf(p.Name, p.Requires+p.Package, version, strings.Join(flags, " "), compiler, string(mod), string(sum))
 		file := filepath.Join(c.Dir, name+"-"+version+"-"+key, name)
-		return target{name, version, file, compilation{name: name, dir: dir, pkg: p.Requires + p.Package, out: file, flags: flags}}, nil
+		return target{name, version, file, dir, p.Requires + p.Package, flags}, nil
 	}
 	return target{}, fmt.Errorf("program %q: the lab does not know how to build it; it knows %s", name, strings.Join(Names(), ", "))
 }
@@ -196,19 +198,34 @@ func (c *Cache) make(ctx context.Context, targets []target) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(cmp.Or(c.Jobs, 2))
 	log := &progress{out: c.Progress, total: len(targets)}
-	for _, t := range targets {
+	for _, work := range together(targets) {
 		group.Go(func() error {
 			started := time.Now()
-			stop := log.remind(t.name, started)
+			stop := log.remind(work.name(), started)
 			defer stop()
-			if err := compile(ctx, t.compilation); err != nil {
+			if err := compile(ctx, work); err != nil {
 				return err
 			}
-			log.done(t, time.Since(started))
+			log.done(work, time.Since(started))
 			return nil
 		})
 	}
 	return group.Wait()
+}
+
+// together has the programs of one module be built by one run of go build. Runs of their
+// own, at one time, would each compile what the programs have in common, which is most of
+// them.
+func together(targets []target) []compilation {
+	var all []compilation
+	for _, t := range targets {
+		at := slices.IndexFunc(all, func(c compilation) bool { return c.dir == t.dir && slices.Equal(c.flags, t.flags) })
+		if at < 0 {
+			all, at = append(all, compilation{dir: t.dir, flags: t.flags, made: map[string]string{}}), len(all)
+		}
+		all[at].made[t.pkg] = t.file
+	}
+	return all
 }
 
 // progress counts what is done.
@@ -220,11 +237,11 @@ type progress struct {
 	count int
 }
 
-func (p *progress) done(t target, took time.Duration) {
+func (p *progress) done(work compilation, took time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.count++
-	fmt.Fprintf(p.out, "[%2d/%d] %s %s ... %d s\n", p.count, p.total, t.name, t.version, int(took.Seconds()+0.5))
+	p.count += len(work.made)
+	fmt.Fprintf(p.out, "[%2d/%d] %s ... %d s\n", p.count, p.total, work.name(), int(took.Seconds()+0.5))
 }
 
 // remind says now and then that a long build is still going on.

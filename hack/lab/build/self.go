@@ -7,8 +7,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -61,37 +63,72 @@ func Own(ctx context.Context, program, out string) error {
 	if err != nil {
 		return err
 	}
-	return compile(ctx, compilation{name: filepath.Base(out), dir: source, pkg: "./" + program, out: out})
+	return compile(ctx, compilation{dir: source, made: map[string]string{"./" + program: out}})
 }
 
-// A compilation is one run of go build.
+// A compilation is one run of go build, for programs of one module.
 type compilation struct {
-	name          string // for people
-	dir, pkg, out string
-	flags         []string
+	dir   string
+	flags []string
+	made  map[string]string // files, by the package of their program
 }
 
-// compile builds to a temporary file first: a program that is there is whole,
-// and one that runs is not written over.
+// name is for people.
+func (c compilation) name() string {
+	var names []string
+	for _, file := range c.made {
+		names = append(names, filepath.Base(file))
+	}
+	slices.Sort(names)
+	return strings.Join(names, ", ")
+}
+
+// compile builds to temporary files first: a program that is there is whole, and one that
+// runs is not written over.
 func compile(ctx context.Context, c compilation) error {
-	out, err := filepath.Abs(c.out)
-	if err != nil {
-		return fmt.Errorf("building %s: %w", c.name, err)
+	if err := c.run(ctx); err != nil {
+		return fmt.Errorf("building %s: %w", c.name(), err)
 	}
-	if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil {
-		return fmt.Errorf("building %s: %w", c.name, err)
+	return nil
+}
+
+func (c compilation) run(ctx context.Context) error {
+	packages := slices.Sorted(maps.Keys(c.made))
+	for _, pkg := range packages {
+		if err := os.MkdirAll(filepath.Dir(c.made[pkg]), 0o755); err != nil {
+			return err
+		}
 	}
-	temp, err := os.MkdirTemp(filepath.Dir(out), ".build-")
+	beside, err := filepath.Abs(filepath.Dir(c.made[packages[0]]))
 	if err != nil {
-		return fmt.Errorf("building %s: %w", c.name, err)
+		return err
+	}
+	temp, err := os.MkdirTemp(beside, ".build-")
+	if err != nil {
+		return err
 	}
 	defer os.RemoveAll(temp)
-	made := filepath.Join(temp, filepath.Base(out))
-	args := append([]string{"build", "-buildvcs=false", "-o", made}, c.flags...)
-	if err := goRun(ctx, c.dir, append(args, c.pkg)...); err != nil {
-		return fmt.Errorf("building %s: %w", c.name, err)
+	if len(packages) == 1 { // go build names a program by its package, which need not be its name
+		made := filepath.Join(temp, filepath.Base(c.made[packages[0]]))
+		if err := c.goBuild(ctx, made, packages); err != nil {
+			return err
+		}
+		return os.Rename(made, c.made[packages[0]])
 	}
-	return os.Rename(made, out)
+	if err := c.goBuild(ctx, temp+"/", packages); err != nil {
+		return err
+	}
+	for _, pkg := range packages {
+		if err := os.Rename(filepath.Join(temp, path.Base(pkg)), c.made[pkg]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c compilation) goBuild(ctx context.Context, out string, packages []string) error {
+	args := append([]string{"build", "-buildvcs=false", "-o", out}, c.flags...)
+	return goRun(ctx, c.dir, append(args, packages...)...)
 }
 
 var errNoGo = errors.New("the go command is missing: install Go 1.26 or later and put it on PATH")
