@@ -27,7 +27,7 @@ var layers = []struct {
 	{"pure", []string{"capacity", "volume", "slim", "allocator", "ledger", "initplan"}},
 	{"hands", []string{"hostexec", "devfile", "devmapper", "blockcopy", "lvm", "blockdev", "wipe", "mounts", "iolimit"}},
 	{"workflows", []string{"exclusive", "provision", "health"}},
-	{"edges", []string{"agent", "controller", "directory", "driver", "extender", "metrics", "follow", "nodeapi", "orphans", "rpc", "sweep", "tlsfiles"}},
+	{"edges", []string{"agent", "controller", "directory", "driver", "extender", "metrics", "follow", "nodeapi", "orphans", "rpc", "sweep", "tlsfiles", "tracking"}},
 }
 
 // reaches are rules for all that a package depends on, however far away.

@@ -42,6 +42,7 @@ type csiOptions struct {
 	extender  string
 	nodePort  int
 	nodeGrace time.Duration
+	publish   publishOptions
 
 	node        string
 	hostRoot    string
@@ -83,6 +84,8 @@ func (o *csiOptions) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.extender, "extender-address", "", "controller: host:port of the scheduler extender's TLS port (default: none, nodes choose groups)")
 	flags.IntVar(&o.nodePort, "node-api-port", 1736, "controller: port at which nodes answer")
 	flags.DurationVar(&o.nodeGrace, "node-grace", 5*time.Minute, "controller: how long a node must have left the cluster, since a volume on it was first to be deleted, for its volumes to count as deleted; what is on its disks stays there")
+
+	o.publish.addFlags(flags)
 
 	flags.StringVar(&o.node, "node-name", os.Getenv("NODE_NAME"), "node: its name (default: $NODE_NAME)")
 	flags.StringVar(&o.hostRoot, "host-root", "/", "node: where the host's root file system is mounted")
@@ -138,6 +141,7 @@ func (o *csiOptions) validate() error {
 // checkController complains about mistakes in what only the controller's side uses.
 func (o *csiOptions) checkController(complain func(wrong bool, format string, args ...any)) {
 	complain(o.nodeGrace < 0, "--node-grace %s is below zero", o.nodeGrace)
+	o.publish.check(complain)
 	complain(o.nodePort < 1 || o.nodePort > 65535, "--node-api-port %d is not a port", o.nodePort)
 	if o.extender != "" {
 		_, _, err := net.SplitHostPort(o.extender)

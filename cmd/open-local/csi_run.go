@@ -59,6 +59,8 @@ type csiRun struct {
 	core     kubernetes.Interface
 	dynamic  dynamic.Interface
 
+	coreConfig *rest.Config // of core
+
 	services driver.Services
 	follow   []func(context.Context) // watches, until their context ends
 	nodeAPI  *grpc.Server            // of a node
@@ -98,9 +100,9 @@ func (r *csiRun) connect() error {
 	if r.dynamic, err = dynamic.NewForConfig(config); err != nil {
 		return err
 	}
-	core := rest.CopyConfig(config)
-	core.ContentType = "application/vnd.kubernetes.protobuf"
-	r.core, err = kubernetes.NewForConfig(core)
+	r.coreConfig = rest.CopyConfig(config)
+	r.coreConfig.ContentType = "application/vnd.kubernetes.protobuf"
+	r.core, err = kubernetes.NewForConfig(r.coreConfig)
 	return err
 }
 
@@ -196,6 +198,9 @@ func (r *csiRun) addController(ctx context.Context) error {
 		Dial: func(address string) (driver.RemoteNode, error) { return pool.Node(address) },
 	})
 	if err != nil {
+		return err
+	}
+	if err := r.publish(ctx, where); err != nil {
 		return err
 	}
 	if err := where.Run(ctx); err != nil {

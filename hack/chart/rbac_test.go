@@ -53,9 +53,8 @@ var allowed = map[string][]string{
 		"get,list,watch nodes",
 		"get,list,watch storageclasses.storage.k8s.io",
 		"get,list,watch volumeattributesclasses.storage.k8s.io",
-		"[create,delete,get,list,update,watch csistoragecapacities.storage.k8s.io]",
-		"[get pods]",
-		"[get replicasets.apps]",
+		"[create,delete,list,patch,watch csistoragecapacities.storage.k8s.io]",
+		"[get deployments.apps named open-local-csi-controller]",
 	},
 }
 

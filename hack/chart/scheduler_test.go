@@ -162,7 +162,7 @@ func TestWhetherTheSchedulerHeedsThePublishedCapacity(t *testing.T) {
 				t.Errorf("it considers %d %% of the nodes, want %d", config.PercentageOfNodesToScore, test.considers)
 			}
 			pod := get[*appsv1.Deployment](t, all, "open-local-csi-controller").Spec.Template.Spec
-			if args := container(t, pod, "csi-provisioner").Args; slices.Contains(args, "--enable-capacity") != test.heeds {
+			if args := container(t, pod, "csi").Args; slices.Contains(args, "--publish-capacity=kube-system/open-local-csi-controller") != test.heeds {
 				t.Errorf("it is published otherwise: %q", args)
 			}
 		})
@@ -173,30 +173,27 @@ func TestWhetherTheSchedulerHeedsThePublishedCapacity(t *testing.T) {
 	}
 }
 
-func TestTheSidecarsAreToldTheirPace(t *testing.T) {
+func TestEveryProgramIsToldItsPace(t *testing.T) {
 	pace := func(more values) values {
 		v := values{"kubeAPIQPS": 201, "kubeAPIBurst": 202, "workerThreads": 203, "timeout": "204s", "retryIntervalStart": "205ms", "retryIntervalMax": "206s"}
 		maps.Copy(v, more)
 		return v
 	}
 	all := install(t, values{"snapshots": values{"enabled": true}, "csiController": values{
-		"provisioner": pace(values{"capacityKubeAPIQPS": 301, "capacityKubeAPIBurst": 302, "capacityThreads": 303, "capacityPollInterval": "304s"}),
-		"resizer":     pace(nil), "snapshotter": pace(nil),
+		"capacityKubeAPIQPS": 301, "capacityKubeAPIBurst": 302, "provisioner": pace(nil), "resizer": pace(nil), "snapshotter": pace(nil),
 	}})
 	pod := get[*appsv1.Deployment](t, all, "open-local-csi-controller").Spec.Template.Spec
 	every := []string{"--kube-api-qps=201", "--kube-api-burst=202", "--retry-interval-start=205ms", "--retry-interval-max=206s"}
-	for sidecar, own := range map[string][]string{
-		"csi-provisioner": {
-			"--worker-threads=203", "--timeout=204s", "--kube-api-capacity-qps=301", "--kube-api-capacity-burst=302",
-			"--capacity-threads=303", "--capacity-poll-interval=304s",
-		},
-		"csi-resizer":     {"--workers=203", "--timeout=204s"},
-		"csi-snapshotter": {"--worker-threads=203", "--timeout=204s"},
+	for program, told := range map[string][]string{
+		"csi-provisioner": append(slices.Clone(every), "--worker-threads=203", "--timeout=204s"),
+		"csi-resizer":     append(slices.Clone(every), "--workers=203", "--timeout=204s"),
+		"csi-snapshotter": append(slices.Clone(every), "--worker-threads=203", "--timeout=204s"),
+		"csi":             {"--publish-capacity-qps=301", "--publish-capacity-burst=302"},
 	} {
-		args := container(t, pod, sidecar).Args
-		for _, want := range append(slices.Clone(every), own...) {
+		args := container(t, pod, program).Args
+		for _, want := range told {
 			if !slices.Contains(args, want) {
-				t.Errorf("%s is not told %s: %q", sidecar, want, args)
+				t.Errorf("%s is not told %s: %q", program, want, args)
 			}
 		}
 	}

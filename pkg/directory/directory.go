@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/runtime"
 	coreinformers "k8s.io/client-go/informers/core/v1"
 	"k8s.io/client-go/kubernetes"
@@ -47,24 +48,22 @@ type Directory struct {
 	volumes *follow.Cache[*record]
 	reports *follow.Cache[*report]
 	node    cache.SharedIndexInformer
+	changed func(node string)
 
-	mu   sync.Mutex           // guards what follows
-	made recent[driver.Place] // what no report shows yet
-	gone map[string]bool      // what was removed and reports or PersistentVolumes may still show
-
-	snapshots     recent[driver.SnapshotPlace] // as made
-	goneSnapshots map[string]bool              // as gone
-	missing       map[string]time.Time         // since when a node is not there
+	mu        sync.Mutex                   // guards what follows
+	made      recent[driver.Place]         // volumes
+	snapshots recent[driver.SnapshotPlace] // the same
+	missing   map[string]time.Time         // since when a node is not there
 }
 
 // New returns a Directory that knows nothing until Run is called.
 func New(o Options) (*Directory, error) {
 	d := &Directory{
-		o:    o,
-		node: coreinformers.NewNodeInformer(o.Kubernetes, 0, cache.Indexers{}),
-		made: newRecent(func(p driver.Place) string { return p.Node }), gone: map[string]bool{}, missing: map[string]time.Time{},
-
-		snapshots: newRecent(func(p driver.SnapshotPlace) string { return p.Node }), goneSnapshots: map[string]bool{},
+		o:       o,
+		changed: func(string) {},
+		node:    coreinformers.NewNodeInformer(o.Kubernetes, 0, cache.Indexers{}),
+		made:    newRecent(func(p driver.Place) string { return p.Node }), snapshots: newRecent(func(p driver.SnapshotPlace) string { return p.Node }),
+		missing: map[string]time.Time{},
 	}
 	d.volumes = follow.New(follow.Options[*record]{
 		Name: "volumes", Type: &corev1.PersistentVolume{}, Source: follow.From(o.Kubernetes, o.Kubernetes.CoreV1().PersistentVolumes()),
@@ -88,13 +87,40 @@ func New(o Options) (*Directory, error) {
 		} else {
 			d.reportChanged(before)
 		}
-	}, d.reportChanged)
-	_, err := d.node.AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: func(obj any) {
-		if node, ok := obj.(*corev1.Node); ok {
-			d.returned(node.Name)
-		}
-	}})
+		d.changed(now.Key())
+	}, func(last *report) {
+		d.reportChanged(last)
+		d.changed(last.Key())
+	})
+	_, err := d.node.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc: func(obj any) {
+			if node, ok := obj.(*corev1.Node); ok {
+				d.returned(node.Name)
+				d.changed(node.Name)
+			}
+		},
+		UpdateFunc: func(before, now any) { d.nodeChanged(before, now) },
+		DeleteFunc: func(obj any) {
+			if name, err := cache.DeletionHandlingMetaNamespaceKeyFunc(obj); err == nil {
+				d.changed(name)
+			}
+		},
+	})
 	return d, errors.Join(err, d.node.SetTransform(trimNode))
+}
+
+// Listen has changed called, from any goroutine, with each node of which Capacity may
+// answer otherwise than before. It must not block, and Listen must be called before Run.
+func (d *Directory) Listen(changed func(node string)) { d.changed = changed }
+
+// nodeChanged tells of a node that can be reached, or cannot any more. Most that changes in
+// a node is something else, every few seconds.
+func (d *Directory) nodeChanged(before, now any) {
+	old, wasNode := before.(*corev1.Node)
+	node, isNode := now.(*corev1.Node)
+	if wasNode && isNode && !equality.Semantic.DeepEqual(old.Status, node.Status) {
+		d.changed(node.Name)
+	}
 }
 
 // Run follows the cluster until ctx ends. It returns when all that there is has

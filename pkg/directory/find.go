@@ -28,7 +28,7 @@ func (d *Directory) Find(id string) (driver.Place, error) {
 	made, isMade := d.made.all[id]
 	switch {
 	case len(reported) > 0:
-		d.made.remove(id)
+		d.made.drop(id)
 		place := reported[0]
 		place.Proven = hasPV && place.Node == recorded.Node && place.Group == recorded.Group
 		return place, nil
@@ -92,18 +92,18 @@ func (d *Directory) Naming(id string) []string {
 // Remember says that the volume was made.
 func (d *Directory) Remember(id string, place driver.Place) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	d.made.put(id, place)
-	delete(d.gone, id)
+	d.mu.Unlock()
+	d.changed(place.Node)
 }
 
 // Forget says that the volume was removed.
 func (d *Directory) Forget(id string) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.made.remove(id)
-	if len(d.reported(id)) > 0 || d.isRecorded(id) {
-		d.gone[id] = true
+	node := d.made.removed(id, len(d.reported(id)) > 0 || d.isRecorded(id))
+	d.mu.Unlock()
+	if node != "" {
+		d.changed(node)
 	}
 }
 
@@ -120,16 +120,7 @@ func (d *Directory) Volumes() map[string]driver.Place {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	all := maps.Clone(d.made.all)
-	maps.Copy(all, recorded)
-	maps.Copy(all, reported)
-	for id := range d.gone {
-		if _, there := all[id]; !there {
-			delete(d.gone, id) // everybody has seen it by now
-		}
-		delete(all, id)
-	}
-	return all
+	return d.made.and(recorded, reported)
 }
 
 // recorded returns the place that a PersistentVolume of ours records for id.

@@ -55,8 +55,8 @@ func TestWhatNobodyShowsAnyMoreIsForgotten(t *testing.T) {
 				d.volumes.Drop(recorded.Key())
 				d.volumeDropped("vol")
 			}
-			if got := len(d.gone) + len(d.goneSnapshots); got != test.gone {
-				t.Errorf("%d are remembered as gone, want %d: %v %v", got, test.gone, d.gone, d.goneSnapshots)
+			if got := len(d.made.gone) + len(d.snapshots.gone); got != test.gone {
+				t.Errorf("%d are remembered as gone, want %d: %v %v", got, test.gone, d.made.gone, d.snapshots.gone)
 			}
 			if len(d.made.all)+len(d.made.on) > 0 {
 				t.Errorf("still remembered as made: %v", d.made)
@@ -72,8 +72,8 @@ func TestWhatNobodyShowsIsNotRemembered(t *testing.T) {
 	}
 	d.Remember("vol", driver.Place{Node: "n1"})
 	d.Forget("vol") // undone before anybody saw it
-	if len(d.gone) > 0 {
-		t.Errorf("remembered as gone: %v", d.gone)
+	if len(d.made.gone) > 0 {
+		t.Errorf("remembered as gone: %v", d.made.gone)
 	}
 }
 

@@ -41,7 +41,7 @@ func (d *Directory) Capacity(name string) (capacity.Node, bool) {
 	defer d.mu.Unlock()
 	for id, place := range d.made.on[name] {
 		if _, reported := r.place(id); reported {
-			d.made.remove(id)
+			d.made.drop(id)
 		} else if group := node.Group(cmp.Or(place.Group, place.Path)); group != nil && place.Snapshot == "" {
 			group.Free = max(0, group.Free-place.Size)
 		}

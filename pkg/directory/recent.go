@@ -1,19 +1,24 @@
 package directory
 
-// recent is what was made on nodes and no report shows yet, by handle. A question about
-// one node costs what was made there, however much was made elsewhere.
+import "maps"
+
+// recent is what was made and removed on nodes and others do not show yet, by handle. A
+// question about one node costs what was made there, however much was made elsewhere.
 type recent[P any] struct {
 	nodeOf func(P) string
-	all    map[string]P
-	on     map[string]map[string]P // by node
+	all    map[string]P            // what was made
+	on     map[string]map[string]P // the same by node
+	gone   map[string]bool         // what was removed
 }
 
 func newRecent[P any](nodeOf func(P) string) recent[P] {
-	return recent[P]{nodeOf: nodeOf, all: map[string]P{}, on: map[string]map[string]P{}}
+	return recent[P]{nodeOf: nodeOf, all: map[string]P{}, on: map[string]map[string]P{}, gone: map[string]bool{}}
 }
 
+// put remembers what was made.
 func (r *recent[P]) put(id string, place P) {
-	r.remove(id)
+	r.drop(id)
+	delete(r.gone, id)
 	r.all[id] = place
 	node := r.nodeOf(place)
 	if r.on[node] == nil {
@@ -22,7 +27,21 @@ func (r *recent[P]) put(id string, place P) {
 	r.on[node][id] = place
 }
 
-func (r *recent[P]) remove(id string) {
+// removed forgets what was made, and remembers that it is gone if others may show it. It
+// returns the node on which only this knew it to be, or "".
+func (r *recent[P]) removed(id string, shown bool) (node string) {
+	if place, known := r.all[id]; known {
+		node = r.nodeOf(place)
+	}
+	r.drop(id)
+	if shown {
+		r.gone[id] = true
+	}
+	return node
+}
+
+// drop forgets what was made: others show it now.
+func (r *recent[P]) drop(id string) {
 	place, known := r.all[id]
 	if !known {
 		return
@@ -34,6 +53,22 @@ func (r *recent[P]) remove(id string) {
 	}
 }
 
+// and returns what was made, and what others show, the last the most believed, but for what
+// is gone.
+func (r *recent[P]) and(shown ...map[string]P) map[string]P {
+	all := maps.Clone(r.all)
+	for _, others := range shown {
+		maps.Copy(all, others)
+	}
+	for id := range r.gone {
+		if _, there := all[id]; !there {
+			delete(r.gone, id) // everybody has seen it by now
+		}
+		delete(all, id)
+	}
+	return all
+}
+
 // reportChanged drops what was remembered of volumes and snapshots that are gone, now that
 // a report that showed them does so no more. Without that every volume that ever was would
 // be remembered.
@@ -42,13 +77,13 @@ func (d *Directory) reportChanged(r *report) {
 	defer d.mu.Unlock()
 	for i := range r.groups {
 		for _, v := range r.groups[i].volumes {
-			if d.gone[v.handle] && len(d.reported(v.handle)) == 0 && !d.isRecorded(v.handle) {
-				delete(d.gone, v.handle)
+			if d.made.gone[v.handle] && len(d.reported(v.handle)) == 0 && !d.isRecorded(v.handle) {
+				delete(d.made.gone, v.handle)
 			}
 		}
 		for id := range r.groups[i].snapshots {
-			if d.goneSnapshots[id] && len(d.reports.By(bySnapshot, id)) == 0 {
-				delete(d.goneSnapshots, id)
+			if d.snapshots.gone[id] && len(d.reports.By(bySnapshot, id)) == 0 {
+				delete(d.snapshots.gone, id)
 			}
 		}
 	}
@@ -59,7 +94,7 @@ func (d *Directory) volumeDropped(id string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.reported(id)) == 0 && !d.isRecorded(id) {
-		delete(d.gone, id)
+		delete(d.made.gone, id)
 	}
 }
 

@@ -30,7 +30,7 @@ func (d *Directory) FindSnapshot(id string) (driver.SnapshotPlace, error) {
 	made, isMade := d.snapshots.all[id]
 	switch {
 	case reported:
-		d.snapshots.remove(id)
+		d.snapshots.drop(id)
 	case isMade:
 		place = made
 	}
@@ -54,17 +54,19 @@ func (d *Directory) shown(id string) []string {
 // RememberSnapshot says that the snapshot was made.
 func (d *Directory) RememberSnapshot(id string, place driver.SnapshotPlace) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	d.snapshots.put(id, place)
-	delete(d.goneSnapshots, id)
+	d.mu.Unlock()
+	d.changed(place.Node)
 }
 
 // ForgetSnapshot says that the snapshot was removed.
 func (d *Directory) ForgetSnapshot(id string) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.snapshots.remove(id)
-	d.goneSnapshots[id] = true
+	node := d.snapshots.removed(id, true)
+	d.mu.Unlock()
+	if node != "" {
+		d.changed(node)
+	}
 }
 
 // Snapshots returns all snapshots, by their handles.
@@ -77,15 +79,7 @@ func (d *Directory) Snapshots() map[string]driver.SnapshotPlace {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	all := maps.Clone(d.snapshots.all)
-	maps.Copy(all, reported)
-	for id := range d.goneSnapshots {
-		if _, there := all[id]; !there {
-			delete(d.goneSnapshots, id) // the reports know it by now
-		}
-		delete(all, id)
-	}
-	return all
+	return d.snapshots.and(reported)
 }
 
 // lessSnapshots takes from what the node has to give the snapshots that were made since
@@ -93,7 +87,7 @@ func (d *Directory) Snapshots() map[string]driver.SnapshotPlace {
 func (d *Directory) lessSnapshots(node *capacity.Node, r *report) {
 	for id, place := range d.snapshots.on[r.Key()] {
 		if _, reported := r.snapshot(id); reported {
-			d.snapshots.remove(id)
+			d.snapshots.drop(id)
 		} else if group := node.Group(place.Group); group != nil {
 			group.Free = max(0, group.Free-place.Space.Extents(group.Extent))
 		}

@@ -240,13 +240,9 @@ func (c *Controller) GetCapacity(_ context.Context, req *csi.GetCapacityRequest)
 	var available, largest capacity.Bytes
 	for _, name := range names() {
 		node, _ := c.o.Nodes.Capacity(name)
-		for _, group := range node.Groups {
-			if group.Kind == p.Kind.Lies() && group.Trouble == "" && (p.Group == "" || p.Group == group.Name) && (p.Media == "" || string(p.Media) == string(group.Media)) {
-				most := group.Largest(p.Layout)
-				available += most
-				largest = max(largest, most)
-			}
-		}
+		all, most := allocator.Room(node, p.Like())
+		available += all
+		largest = max(largest, most)
 	}
 	if req.GetVolumeCapabilities() != nil {
 		if err := checkAccesses(p.Kind, req.GetVolumeCapabilities()); err != nil {

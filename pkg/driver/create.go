@@ -203,10 +203,9 @@ func (c *Controller) placeSomewhere(ctx context.Context, w wanted) (Place, error
 
 // claims returns w as it is placed.
 func (w wanted) claims() []volume.Claim {
-	return []volume.Claim{{
-		Volume: volume.NameOf(w.id), Name: w.id, Size: w.size, Kind: w.parameters.Kind.Lies(),
-		Group: w.parameters.Group, Media: w.parameters.Media, Layout: w.parameters.Layout,
-	}}
+	claim := w.parameters.Like()
+	claim.Volume, claim.Name, claim.Size = volume.NameOf(w.id), w.id, w.size
+	return []volume.Claim{claim}
 }
 
 // withRoom returns the nodes on which w may lie and that seem to have room for it, in

@@ -109,15 +109,9 @@ func (s *Scheduler) claimFrom(claim *claimRecord, class *storagev1.StorageClass)
 	if err := servable(claim, params, from); err != nil {
 		return volume.Claim{}, fmt.Errorf("%w storage class %q: %w", volume.ErrInvalid, class.Name, err)
 	}
-	return from.beside(volume.Claim{
-		Volume: s.o.volumeOf(claim.uid()),
-		Name:   claim.Key(),
-		Kind:   params.Kind.Lies(),
-		Size:   claim.asked,
-		Group:  params.Group,
-		Media:  params.Media,
-		Layout: params.Layout,
-	}), nil
+	wanted := params.Like()
+	wanted.Volume, wanted.Name, wanted.Size = s.o.volumeOf(claim.uid()), claim.Key(), claim.asked
+	return from.beside(wanted), nil
 }
 
 // servable says what of a claim no volume of its type can be, or returns nil.

@@ -110,6 +110,13 @@ func (c *Cache[T]) List() []T {
 	return slices.AppendSeq(make([]T, 0, c.records.count), c.records.all())
 }
 
+// Len returns how many records there are.
+func (c *Cache[T]) Len() int {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.records.count
+}
+
 // By returns the records that the index has under the value, in no order.
 func (c *Cache[T]) By(index, value string) []T {
 	values, under := c.o.Indexes[index], c.indexes[index]
@@ -124,13 +131,21 @@ func (c *Cache[T]) By(index, value string) []T {
 	return found
 }
 
-// Put keeps a record, in place of that with its key, and says what was there before.
-func (c *Cache[T]) Put(record T) (before T) {
+// Put keeps a record, in place of that with its key: who writes objects knows them before
+// they are told of. What is older than what there is changes nothing.
+func (c *Cache[T]) Put(record T) { c.put(record) }
+
+// put is Put. It says what was there before, and whether the record is in its place now.
+func (c *Cache[T]) put(record T) (before T, kept bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	before, _ = c.drop(record.Key())
+	before, there := c.get(&c.records, record.Key())
+	if there && record.Version() != 0 && record.Version() < before.Version() {
+		return before, false
+	}
+	c.drop(record.Key())
 	c.add(record)
-	return before
+	return before, true
 }
 
 // add adds a record, of whose key there is none. c.mu is held.
@@ -194,8 +209,9 @@ func (s sink[T]) Add(obj any) error {
 	if err != nil {
 		return err
 	}
-	before := s.c.Put(now)
-	s.tell(before, now)
+	if before, kept := s.c.put(now); kept {
+		s.tell(before, now)
+	}
 	return nil
 }
 

@@ -115,6 +115,55 @@ func TestNewsAreWorkedIn(t *testing.T) {
 	}
 }
 
+func TestWhoWritesKnowsBeforeTheNews(t *testing.T) {
+	c, told := New(options()), news{}
+	told.listen(c)
+	s := sink[*record]{c}
+	if err := s.Replace([]any{object("a", "1", "red")}, "1"); err != nil {
+		t.Fatal(err)
+	}
+	told = nil
+	c.Put(keep(object("a", "5", "blue")))
+	for _, version := range []string{"3", "4", "5"} { // older news, and the echo
+		words := map[string]string{"3": "green", "4": "yellow", "5": "blue"}[version]
+		if err := s.Update(object("a", version, words)); err != nil {
+			t.Fatal(err)
+		}
+		if got := keys(c.By("word", "blue")); len(got) != 1 || len(c.List()) != 1 || c.Len() != 1 {
+			t.Errorf("after news of version %s blue are %v, of %d", version, got, c.Len())
+		}
+	}
+	if len(told) > 0 {
+		t.Errorf("news of what is known: %q", told)
+	}
+	if err := s.Update(object("a", "6", "red")); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(news{"a from [blue] to [red]"}, told); diff != "" {
+		t.Errorf("news (-want +got):\n%s", diff)
+	}
+}
+
+func TestSomeObjectsAreSelected(t *testing.T) {
+	var asked []string
+	ask := func(o metav1.ListOptions) { asked = append(asked, o.LabelSelector) }
+	s := Source{
+		list: func(_ context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			ask(o)
+			return &corev1.ConfigMapList{}, nil
+		},
+		watch: func(_ context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			ask(o)
+			return watch.NewFake(), nil
+		},
+	}.Selecting("of=ours")
+	_, listed := s.list(t.Context(), metav1.ListOptions{})
+	_, watched := s.watch(t.Context(), metav1.ListOptions{})
+	if diff := cmp.Diff([]string{"of=ours", "of=ours"}, asked); diff != "" || listed != nil || watched != nil {
+		t.Errorf("%v, %v, selected (-want +got):\n%s", listed, watched, diff)
+	}
+}
+
 func TestAnAPIServerIsFollowed(t *testing.T) {
 	client, watched := fake.NewClientset(object("a", "", "red")), make(chan struct{}, 1)
 	client.PrependWatchReactor("*", func(action clienttesting.Action) (bool, watch.Interface, error) {

@@ -34,6 +34,20 @@ func From[L runtime.Object](clientset any, client lister[L]) Source {
 	}
 }
 
+// Selecting returns the Source of the objects that have these labels alone.
+func (s Source) Selecting(labels string) Source {
+	list, watching := s.list, s.watch
+	s.list = func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+		o.LabelSelector = labels
+		return list(ctx, o)
+	}
+	s.watch = func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+		o.LabelSelector = labels
+		return watching(ctx, o)
+	}
+	return s
+}
+
 // source returns what the reflector of client-go reads.
 func (c *Cache[T]) source() cache.ListerWatcher {
 	return cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{

@@ -117,6 +117,11 @@ func ParseParameters(params map[string]string) (Parameters, error) {
 	return p, p.validate()
 }
 
+// Like returns what all claims of the class have in common: where volumes of it may lie.
+func (p Parameters) Like() Claim {
+	return Claim{Kind: p.Kind.Lies(), Group: p.Group, Media: p.Media, Layout: p.Layout}
+}
+
 // validate checks what single keys cannot.
 func (p Parameters) validate() error {
 	switch {

@@ -5,10 +5,12 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 func dataSurvivesThePod(b *bench) {
@@ -86,6 +88,7 @@ func burstFillsANode(b *bench) {
 	pool := b.addClass("pool", map[string]string{"vgName": "open-local-pool-0"})
 	var names []string
 	extents := b.freeExtents(node, "open-local-pool-0")
+	b.wantPublished(node, pool, extents)
 	const pods = 20
 	share := extents / pods
 	for i := range pods {
@@ -104,6 +107,7 @@ func burstFillsANode(b *bench) {
 	if free := b.freeExtents(node, "open-local-pool-0"); free != 0 {
 		b.Errorf("%d extents are free, want every one taken", free)
 	}
+	b.wantPublished(node, pool, 0)
 
 	// One more does not fit, says so, and goes on when one leaves.
 	b.addClaims(claim("late", pool, fmt.Sprintf("%dMi", 4*share)))
@@ -112,6 +116,28 @@ func burstFillsANode(b *bench) {
 	b.removePod(names[0])
 	b.removeClaim(names[0])
 	b.wantRunning("late")
+}
+
+// wantPublished waits until Kubernetes is told that so many extents are left on a node for
+// volumes of a class: nothing is published of none.
+func (b *bench) wantPublished(node, class string, extents int) {
+	b.Helper()
+	b.soon(func(ctx context.Context) (string, error) {
+		all, err := b.kube.StorageV1().CSIStorageCapacities(installedIn).List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return "", err
+		}
+		var said []string
+		for _, c := range all.Items {
+			if c.StorageClassName == class && c.NodeTopology.MatchLabels[corev1.LabelHostname] == node {
+				said = append(said, fmt.Sprintf("%d, one %d", c.Capacity.Value()>>22, c.MaximumVolumeSize.Value()>>22))
+			}
+		}
+		if got := strings.Join(said, "; "); extents == 0 && got != "" || extents > 0 && got != fmt.Sprintf("%[1]d, one %[1]d", extents) {
+			return fmt.Sprintf("published of %s for class %s: %q, want %d extents", node, class, got, extents), nil
+		}
+		return "", nil
+	})
 }
 
 func racersShareWhatFits(b *bench) {

@@ -51,18 +51,18 @@ var modes = []string{withExtender, withBoth, withCapacity, withNothing}
 
 // options is what the user wants to see.
 type options struct {
-	nodes, groups, standing          int
-	pods, claims, classes            int
-	churn                            int
-	fill                             int // percent
-	modes                            []string
-	size                             string
-	dir, program, strategy           string
-	workers, qps, polls              int
-	poll, nodeTakes, patience, limit time.Duration
-	extenderMemory, leastShare       string
-	keep                             bool
-	claimSize                        capacity.Bytes
+	nodes, groups, standing    int
+	pods, claims, classes      int
+	churn                      int
+	fill                       int // percent
+	modes                      []string
+	size                       string
+	dir, program, strategy     string
+	workers, qps               int
+	nodeTakes, patience, limit time.Duration
+	extenderMemory, leastShare string
+	keep                       bool
+	claimSize                  capacity.Bytes
 }
 
 func command() *cobra.Command {
@@ -99,7 +99,7 @@ func flagSet(o *options) *pflag.FlagSet {
 	flags.IntVar(&o.standing, "volumes", 0, "volumes that each node has from the beginning, each bound to a claim")
 	flags.IntVar(&o.pods, "pods", 2000, "pods of the burst")
 	flags.IntVar(&o.claims, "claims", 2, "claims of each pod")
-	flags.IntVar(&o.classes, "classes", 1, "storage classes; csi-provisioner publishes the capacity of each on each node")
+	flags.IntVar(&o.classes, "classes", 1, "storage classes; the capacity of each is published for each node")
 	flags.StringVar(&o.size, "size", "1Gi", "size of each claim")
 	flags.IntVar(&o.fill, "fill", 98, "percent of the room that is filled after the burst")
 	flags.IntVar(&o.churn, "churn", 0, "pods that are deleted while as many others are created (default: half as many as --pods)")
@@ -107,8 +107,6 @@ func flagSet(o *options) *pflag.FlagSet {
 	flags.StringVar(&o.strategy, "strategy", "spread", "of the extender: spread or binpack")
 	flags.IntVar(&o.workers, "worker-threads", 100, "volumes that csi-provisioner makes at one time")
 	flags.IntVar(&o.qps, "kube-api-qps", 2000, "requests a second that every program may make")
-	flags.DurationVar(&o.poll, "capacity-poll-interval", 5*time.Second, "how often csi-provisioner looks at what is left on each node")
-	flags.IntVar(&o.polls, "capacity-threads", 4, "nodes that csi-provisioner looks at at one time")
 	flags.DurationVar(&o.nodeTakes, "node-takes", 100*time.Millisecond, "how long a node takes to make or remove a volume")
 	flags.DurationVar(&o.patience, "patience", 2*time.Minute, "how long nothing may come about before what is missing counts as stuck")
 	flags.DurationVar(&o.limit, "phase-limit", 10*time.Minute, "how long a phase may take; pods that do not run by then are told apart from those that are stuck")

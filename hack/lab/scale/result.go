@@ -129,7 +129,7 @@ func (r *result) printCapacities(w io.Writer) {
 	if !r.heeds {
 		return
 	}
-	fmt.Fprintf(w, "capacities: %d, published in %.1f s; waiting to be looked at: at most %d, at the end %d", r.nodes*r.classes, r.published.Seconds(), r.queue.most, r.queue.last)
+	fmt.Fprintf(w, "capacities: of %d nodes and classes, published in %.1f s; nodes waiting to be looked at: at most %d, at the end %d", r.nodes*r.classes, r.published.Seconds(), r.queue.most, r.queue.last)
 	for _, p := range r.phases {
 		fmt.Fprintf(w, "; right after a change, %s: %s", p.name, pair(p.lag))
 	}

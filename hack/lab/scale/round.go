@@ -43,7 +43,7 @@ func newRound(o options, mode string, programs map[string]string) (*round, error
 	p, err := plane.New(plane.Options{
 		Dir: dir, Programs: programs, Driver: volume.DefaultDriver, Strategy: o.strategy,
 		Volumes: mode != withNothing, Extender: mode == withExtender || mode == withBoth, Capacity: heeds(mode), Percentage: o.percentage(mode),
-		QPS: o.qps, Workers: o.workers, CapacityPoll: o.poll, CapacityThreads: o.polls,
+		QPS: o.qps, Workers: o.workers,
 	})
 	if err != nil {
 		return nil, err

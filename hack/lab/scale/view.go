@@ -15,6 +15,7 @@ import (
 
 	"github.com/open-local/open-local/hack/lab/scale/hollow"
 	"github.com/open-local/open-local/hack/lab/scale/meter"
+	"github.com/open-local/open-local/pkg/capacity"
 )
 
 // kubelets is how many pods are worked on at one time.
@@ -58,7 +59,7 @@ func newView(client kubernetes.Interface, fleet *hollow.Fleet) (*view, error) {
 	for informer, look := range map[cache.SharedIndexInformer]cache.ResourceEventHandlerFuncs{
 		pods:         {AddFunc: v.seePod, UpdateFunc: func(_, now any) { v.seePod(now) }, DeleteFunc: v.podGone},
 		claims:       {AddFunc: v.seeClaim, UpdateFunc: func(_, now any) { v.seeClaim(now) }},
-		v.capacities: {AddFunc: v.seeCapacity, UpdateFunc: func(_, now any) { v.seeCapacity(now) }},
+		v.capacities: {AddFunc: v.seeCapacity, UpdateFunc: func(_, now any) { v.seeCapacity(now) }, DeleteFunc: v.capacityGone},
 	} {
 		if _, err := informer.AddEventHandler(look); err != nil {
 			return nil, err
@@ -145,12 +146,24 @@ func (v *view) seeClaim(obj any) {
 
 // seeCapacity measures how long after a change of its node a capacity tells of it.
 func (v *view) seeCapacity(obj any) {
-	c, ok := obj.(*storagev1.CSIStorageCapacity)
-	if !ok {
-		return
+	if c, ok := obj.(*storagev1.CSIStorageCapacity); ok && c.Capacity != nil && c.MaximumVolumeSize != nil {
+		v.seeRoom(c, capacity.Bytes(c.MaximumVolumeSize.Value()), capacity.Bytes(c.Capacity.Value()))
 	}
-	right, since := v.right(c)
-	if !right || since.IsZero() {
+}
+
+// capacityGone does the same: what is not published is nothing.
+func (v *view) capacityGone(obj any) {
+	if last, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+		obj = last.Obj
+	}
+	if c, ok := obj.(*storagev1.CSIStorageCapacity); ok {
+		v.seeRoom(c, 0, 0)
+	}
+}
+
+func (v *view) seeRoom(c *storagev1.CSIStorageCapacity, largest, left capacity.Bytes) {
+	hasLargest, hasLeft, since := v.fleet.Largest(nodeOf(c))
+	if largest != hasLargest || left != hasLeft || since.IsZero() {
 		return
 	}
 	v.mu.Lock()
@@ -161,21 +174,29 @@ func (v *view) seeCapacity(obj any) {
 	}
 }
 
-// right reports whether what is published is what the node has, and since when it has that.
-func (v *view) right(c *storagev1.CSIStorageCapacity) (bool, time.Time) {
-	if c.NodeTopology == nil || c.Capacity == nil || c.MaximumVolumeSize == nil {
-		return false, time.Time{}
+// nodeOf returns the node that a capacity is of, or "".
+func nodeOf(c *storagev1.CSIStorageCapacity) string {
+	if c.NodeTopology == nil {
+		return ""
 	}
-	largest, left, since := v.fleet.Largest(c.NodeTopology.MatchLabels[corev1.LabelHostname])
-	return c.MaximumVolumeSize.Value() == int64(largest) && c.Capacity.Value() == int64(left), since
+	return c.NodeTopology.MatchLabels[corev1.LabelHostname]
 }
 
-// capacitiesRight returns how many published capacities are right.
-func (v *view) capacitiesRight() int {
-	right := 0
+// capacitiesRight returns of how many nodes and classes what is published is right.
+func (v *view) capacitiesRight(classes []string) int {
+	type of struct{ node, class string }
+	published := map[of]*storagev1.CSIStorageCapacity{}
 	for _, obj := range v.capacities.GetStore().List() {
 		if c, ok := obj.(*storagev1.CSIStorageCapacity); ok {
-			if is, _ := v.right(c); is {
+			published[of{nodeOf(c), c.StorageClassName}] = c
+		}
+	}
+	right := 0
+	for _, node := range v.fleet.Names() {
+		largest, left, _ := v.fleet.Largest(node)
+		for _, class := range classes {
+			c := published[of{node, class}]
+			if c == nil && largest == 0 || c != nil && c.MaximumVolumeSize.Value() == int64(largest) && c.Capacity.Value() == int64(left) {
 				right++
 			}
 		}

@@ -173,7 +173,7 @@ func (r *round) until(ctx context.Context, ask func(say bool) (done, total int))
 func (r *round) published(ctx context.Context) (time.Duration, error) {
 	began := r.working
 	err := r.until(ctx, func(say bool) (int, int) {
-		right := r.view.capacitiesRight()
+		right := r.view.capacitiesRight(r.classNames())
 		if say {
 			r.say("%d of %d capacities are published", right, r.o.nodes*r.o.classes)
 		}
@@ -213,7 +213,7 @@ func (r *round) settle(ctx context.Context, found *result) error {
 	}
 	if _, err := r.published(ctx); err != nil {
 		r.say("capacities did not come to be right: %v", err)
-		found.wrongCapacities = r.o.nodes*r.o.classes - r.view.capacitiesRight()
+		found.wrongCapacities = r.o.nodes*r.o.classes - r.view.capacitiesRight(r.classNames())
 		return ctx.Err()
 	}
 	found.right = time.Since(began)
@@ -246,7 +246,7 @@ type snapshot struct {
 // told are the metrics that are read, of all programs.
 var told = []string{
 	"open_local_scheduler_verb_duration_seconds", "open_local_call_seconds",
-	"scheduler_schedule_attempts_total", "rest_client_requests_total", "workqueue_depth", "csistoragecapacities_",
+	"scheduler_schedule_attempts_total", "rest_client_requests_total", "open_local_capacit",
 }
 
 func (r *round) snapshot(ctx context.Context) (snapshot, error) {
@@ -257,8 +257,7 @@ func (r *round) snapshot(ctx context.Context) (snapshot, error) {
 			return s, err
 		}
 		s.usage[process.Name] = usage
-		// csi-provisioner counts its capacities anew for every question, each by looking at all.
-		if r.plane.MetricsURL(process.Name) == "" || process.Name == plane.Provision {
+		if r.plane.MetricsURL(process.Name) == "" {
 			continue
 		}
 		if s.metrics[process.Name], err = r.metrics(ctx, process.Name); err != nil {
@@ -277,8 +276,8 @@ func (r *round) metrics(ctx context.Context, name string) (meter.Metrics, error)
 	return meter.Parse(answer.Body, told...)
 }
 
-// watchQueue looks at how many capacities wait to be looked at by csi-provisioner, until
-// the function that it returns is called for the most and the last.
+// watchQueue looks at how many nodes wait for the CSI controller to publish what they have,
+// until the function that it returns is called for the most and the last.
 func (r *round) watchQueue(ctx context.Context) func() queue {
 	if !heeds(r.mode) {
 		return func() queue { return queue{} }
@@ -288,19 +287,16 @@ func (r *round) watchQueue(ctx context.Context) func() queue {
 	go func() {
 		var q queue
 		defer func() { ended <- q }()
-		pause := 2 * time.Second
 		for {
 			select {
 			case <-ctx.Done():
 				return
-			case <-time.After(pause):
+			case <-time.After(2 * time.Second):
 			}
-			began := time.Now()
-			if m, err := r.metrics(ctx, plane.Provision); err == nil {
-				q.last = int(m.Sum("workqueue_depth", map[string]string{"name": "csistoragecapacity"}))
+			if m, err := r.metrics(ctx, plane.Controller); err == nil {
+				q.last = int(m.Sum("open_local_capacities_waiting", nil))
 				q.most = max(q.most, q.last)
 			}
-			pause = max(2*time.Second, 10*time.Since(began)) // to ask is not free
 		}
 	}()
 	return func() queue {
@@ -309,7 +305,7 @@ func (r *round) watchQueue(ctx context.Context) func() queue {
 	}
 }
 
-// queue is how many capacities waited to be looked at.
+// queue is how many nodes waited to be looked at.
 type queue struct {
 	most, last int
 }

@@ -64,20 +64,17 @@ func (p *Plane) command(name string) []string {
 		if p.o.Extender {
 			argv = append(argv, "--extender-address="+p.address(portReserve))
 		}
+		if p.o.Capacity {
+			argv = append(argv, "--publish-capacity="+WakeNamespace, "--publish-capacity-qps="+qps, "--publish-capacity-burst="+burst)
+		}
 		return argv
 	case Provision: // as the chart has it
-		argv := []string{
+		return []string{
 			bin[Provision], config, "--csi-address=" + p.socket(), "--volume-name-prefix=local", "--default-fstype=ext4", "--extra-create-metadata",
 			"--feature-gates=Topology=true", "--strict-topology", "--immediate-topology=false", "--leader-election=false",
 			"--kube-api-qps=" + qps, "--kube-api-burst=" + burst,
 			"--worker-threads=" + strconv.Itoa(p.o.Workers), "--timeout=1m", "--retry-interval-max=30s", "--http-endpoint=" + p.address(portProvision),
 		}
-		if p.o.Capacity {
-			argv = append(argv,
-				"--enable-capacity", "--capacity-ownerref-level=-1", "--capacity-poll-interval="+p.o.CapacityPoll.String(),
-				"--capacity-threads="+strconv.Itoa(p.o.CapacityThreads), "--kube-api-capacity-qps="+qps, "--kube-api-capacity-burst="+burst)
-		}
-		return argv
 	}
 	panic("there is no program " + name)
 }

@@ -42,7 +42,7 @@ type Options struct {
 	// Driver is the name of the CSI driver.
 	Driver string
 	// Volumes has csi-provisioner and the CSI controller run at all. Extender has
-	// kube-scheduler ask open-local, and Capacity has csi-provisioner publish capacity.
+	// kube-scheduler ask open-local, and Capacity has the CSI controller publish capacity.
 	Volumes, Extender, Capacity bool
 	Percentage                  int    // of all nodes, of which the scheduler finds the best; 0 for its own choice
 	Strategy                    string // of the extender: binpack or spread
@@ -50,9 +50,6 @@ type Options struct {
 	QPS int
 	// Workers is how many volumes are made at one time.
 	Workers int
-	// CapacityPoll is how often csi-provisioner looks at what is left, with CapacityThreads.
-	CapacityPoll    time.Duration
-	CapacityThreads int
 }
 
 // A Plane is a control plane that runs, or is about to.

@@ -59,8 +59,8 @@ func TestWhoAsksWhomInEachMode(t *testing.T) {
 			if got := slices.Contains(p.command(Controller), "--extender-address="+p.address(portReserve)); got != test.reserves {
 				t.Errorf("the CSI controller asks the extender: %t", got)
 			}
-			if got := slices.Contains(p.command(Provision), "--enable-capacity"); got != test.publishes {
-				t.Errorf("csi-provisioner publishes capacity: %t", got)
+			if got := slices.Contains(p.command(Controller), "--publish-capacity="+WakeNamespace); got != test.publishes {
+				t.Errorf("the CSI controller publishes capacity: %t", got)
 			}
 		})
 	}
