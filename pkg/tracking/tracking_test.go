@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -79,9 +80,7 @@ func (c *cluster) set(node, group string, left capacity.Bytes) {
 
 func lvmClass(name string, more map[string]string) *storagev1.StorageClass {
 	parameters := map[string]string{"volumeType": "LVM"}
-	for key, value := range more {
-		parameters[key] = value
-	}
+	maps.Copy(parameters, more)
 	return &storagev1.StorageClass{
 		ObjectMeta: metav1.ObjectMeta{Name: name}, Provisioner: volume.DefaultDriver, Parameters: parameters,
 		VolumeBindingMode: ptr.To(storagev1.VolumeBindingWaitForFirstConsumer),
