@@ -44,6 +44,31 @@ func (c *Cluster) Restart(ctx context.Context, component string) error {
 	return c.order(ctx, daemon.PathComponent+component+"/restart")
 }
 
+// SchedulerConfig returns the KubeSchedulerConfiguration of kube-scheduler.
+func (c *Cluster) SchedulerConfig() (string, error) {
+	config, err := os.ReadFile(c.config.SchedulerFile())
+	if err != nil {
+		return "", fmt.Errorf("reading the scheduler's configuration: %w", err)
+	}
+	return string(config), nil
+}
+
+// ConfigureScheduler gives kube-scheduler another configuration and starts it anew. What
+// the configuration names must lie in Dir.
+func (c *Cluster) ConfigureScheduler(ctx context.Context, config string) error {
+	if err := c.writeSchedulerConfig(config); err != nil {
+		return err
+	}
+	return c.Restart(ctx, "kube-scheduler")
+}
+
+func (c *Cluster) writeSchedulerConfig(config string) error {
+	if err := os.WriteFile(c.config.SchedulerFile(), []byte(config), 0o644); err != nil {
+		return fmt.Errorf("writing the scheduler's configuration: %w", err)
+	}
+	return nil
+}
+
 // Status tells what runs.
 func (c *Cluster) Status(ctx context.Context) (daemon.Status, error) {
 	var status daemon.Status

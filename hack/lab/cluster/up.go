@@ -135,10 +135,7 @@ func (c *Cluster) furnish(ctx context.Context, o checked) error {
 	if scheduler == "" {
 		scheduler = c.config.SchedulerConfig()
 	}
-	if err := os.WriteFile(filepath.Join(o.Dir, "scheduler.yaml"), []byte(scheduler), 0o644); err != nil {
-		return fmt.Errorf("writing the scheduler's configuration: %w", err)
-	}
-	return nil
+	return c.writeSchedulerConfig(scheduler)
 }
 
 // addPrograms puts programs, by their names, where the daemon runs them from.

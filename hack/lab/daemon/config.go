@@ -48,6 +48,9 @@ func (c Config) Images() string { return filepath.Join(c.Dir, "images") }
 // Logs is the directory with the log of every program.
 func (c Config) Logs() string { return filepath.Join(c.Dir, "log") }
 
+// SchedulerFile is the file with the configuration of kube-scheduler.
+func (c Config) SchedulerFile() string { return c.file("scheduler.yaml") }
+
 func (c Config) file(elem ...string) string {
 	return filepath.Join(append([]string{c.Dir}, elem...)...)
 }

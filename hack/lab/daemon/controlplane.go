@@ -81,7 +81,7 @@ func (c Config) commands() map[string][]string {
 			{"kube-api-burst", "400"},
 		}),
 		"kube-scheduler": command(bin("kube-scheduler"), []argument{
-			{"config", c.file("scheduler.yaml")},
+			{"config", c.SchedulerFile()},
 			{"authentication-kubeconfig", key("kube-scheduler.kubeconfig")},
 			{"authorization-kubeconfig", key("kube-scheduler.kubeconfig")},
 		}),

@@ -132,7 +132,7 @@ func (l *labs) setUp(t *testing.T, dir string) *suite {
 		t.Fatal(err)
 	}
 	s := &suite{
-		lab: lab, disks: lab, nodes: lab.Nodes(), kube: kubernetes.NewForConfigOrDie(config),
+		lab: lab, disks: lab, plane: lab, nodes: lab.Nodes(), kube: kubernetes.NewForConfigOrDie(config),
 		local: versioned.NewForConfigOrDie(config), other: dynamic.NewForConfigOrDie(config),
 		kubectl: func(ctx context.Context, args ...string) (string, error) {
 			cmd := exec.CommandContext(ctx, lab.Program("kubectl"), append([]string{"--kubeconfig", lab.Kubeconfig()}, args...)...)

@@ -5,6 +5,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -52,6 +53,7 @@ func TestOpenLocal(t *testing.T) {
 		{"pods that race for room run as far as it goes and the others follow", racersShareWhatFits},
 		{"a burst goes on when the leading extender is killed in its midst", extenderDiesAmidABurst},
 		{"a second scheduler places pods that ask for it", secondScheduler},
+		{"the scheduler asks over TLS, and nobody without its certificate is answered", schedulerAsksOverTLS},
 		{"everything of open-local dies amid twenty creates and nothing leaks", killedAmidCreates},
 		{"volumes grow while they are used and while they are not", volumesGrow},
 		{"growth beyond the group says both numbers, does no harm and can be taken back", growthBeyondTheGroup},
@@ -86,6 +88,7 @@ func TestOpenLocal(t *testing.T) {
 type suite struct {
 	lab   node
 	disks *cluster.Cluster // what is done to the disks of the nodes
+	plane plane
 	kube  kubernetes.Interface
 	local versioned.Interface
 	other dynamic.Interface // kinds whose types are not at hand
@@ -104,6 +107,14 @@ type node interface {
 	Reboot(ctx context.Context, node string) error
 	Kill(ctx context.Context, node string) error
 	Start(ctx context.Context, node string) error
+}
+
+// plane is what the cases do to the control plane of the lab, and from its network.
+type plane interface {
+	Dir() string
+	SchedulerConfig() (string, error)
+	ConfigureScheduler(ctx context.Context, config string) error
+	Dial(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // holdings are the volume groups with their free extents, the logical volumes, the
