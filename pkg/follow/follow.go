@@ -13,9 +13,12 @@ import (
 	"hash/maphash"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/utils/clock"
 )
 
 // A Record is what is kept of one object. It is a pointer, and never changes.
@@ -35,6 +38,8 @@ type Options[T Record] struct {
 	// PageSize is how many objects are read at one time where lists are not streamed; 0
 	// for 2,000.
 	PageSize int64
+	// Clock tells when the API server was heard; nil for that of the machine.
+	Clock clock.PassiveClock
 	// Indexes return the values under which a record is found, by the name of the index.
 	Indexes map[string]func(T) []string
 }
@@ -47,7 +52,8 @@ type Cache[T Record] struct {
 	gone func(last T)
 
 	synced chan struct{}
-	once   sync.Once // closes synced
+	once   sync.Once    // closes synced
+	heard  atomic.Int64 // in nanoseconds since 1970
 
 	mu      sync.RWMutex // guards what follows
 	records table[T]
@@ -60,6 +66,10 @@ func New[T Record](o Options[T]) *Cache[T] {
 	for name := range o.Indexes {
 		c.indexes[name] = &table[T]{}
 	}
+	if o.Clock == nil {
+		c.o.Clock = clock.RealClock{}
+	}
+	c.hear()
 	return c
 }
 
@@ -83,6 +93,13 @@ func (c *Cache[T]) Wait(ctx context.Context) error {
 		return fmt.Errorf("reading all %s: %w", c.o.Name, context.Cause(ctx))
 	}
 }
+
+// Heard returns when the API server last said anything about objects of the kind, be it
+// that there is no news, as it does about every minute. Before it has, that is when the
+// Cache was made.
+func (c *Cache[T]) Heard() time.Time { return time.Unix(0, c.heard.Load()) }
+
+func (c *Cache[T]) hear() { c.heard.Store(c.o.Clock.Now().UnixNano()) }
 
 func (c *Cache[T]) hash(s string) uint32 { return uint32(maphash.String(c.seed, s) >> 32) }
 
@@ -252,9 +269,14 @@ func (s sink[T]) Replace(objs []any, _ string) error {
 		known, _ := c.get(&before, record.Key())
 		s.tell(known, record)
 	}
+	c.hear()
 	c.once.Do(func() { close(c.synced) })
 	return nil
 }
+
+// UpdateResourceVersion implements cache.ResourceVersionUpdater: the reflector calls it
+// after each news, and when the API server says how far it is without any.
+func (s sink[T]) UpdateResourceVersion(string) { s.c.hear() }
 
 // replace puts all records in place of those that there are, and returns these.
 func (c *Cache[T]) replace(now []T) table[T] {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -18,6 +19,8 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
+	"k8s.io/client-go/tools/cache"
+	clocktesting "k8s.io/utils/clock/testing"
 
 	"github.com/open-local/open-local/pkg/slim"
 )
@@ -161,6 +164,35 @@ func TestSomeObjectsAreSelected(t *testing.T) {
 	_, watched := s.watch(t.Context(), metav1.ListOptions{})
 	if diff := cmp.Diff([]string{"of=ours", "of=ours"}, asked); diff != "" || listed != nil || watched != nil {
 		t.Errorf("%v, %v, selected (-want +got):\n%s", listed, watched, diff)
+	}
+}
+
+// TestItIsKnownWhenTheAPIServerWasHeard has it say something, and say that there is no news.
+func TestItIsKnownWhenTheAPIServerWasHeard(t *testing.T) {
+	now := clocktesting.NewFakePassiveClock(time.Unix(100, 0))
+	o := options()
+	o.Clock = now
+	c := New(o)
+	var store cache.ResourceVersionUpdater = sink[*record]{c}
+	for _, heard := range []struct {
+		what string
+		at   int64
+		says func()
+	}{
+		{"nothing yet", 100, func() {}},
+		{"what there is", 200, func() {
+			if err := (sink[*record]{c}).Replace([]any{object("a", "1", "red")}, "1"); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"nothing since", 200, func() {}},
+		{"that there is no news", 400, func() { store.UpdateResourceVersion("7") }},
+	} {
+		heard.says()
+		if got := c.Heard().Unix(); got != heard.at {
+			t.Errorf("after it said %s it was heard at %d, want %d", heard.what, got, heard.at)
+		}
+		now.SetTime(now.Now().Add(100 * time.Second))
 	}
 }
 

@@ -55,6 +55,7 @@ type Ledger struct {
 	names     interned                  // of volume groups
 	shapes    map[string]*shape         // by key
 	changed   chan struct{}             // closed at the next change, when somebody asked
+	expired   Expired
 }
 
 // New returns a Ledger that knows of no node.
@@ -221,13 +222,23 @@ type Stats struct {
 	Promises int // volumes that are promised
 	Making   int // volumes that somebody makes
 	Rooms    int // volumes and snapshots for which room is kept while they grow or are made
+	Expired  Expired
+}
+
+// Expired counts what came to its end by itself, because nobody said in time what became
+// of it.
+type Expired struct {
+	Holds    int // no choice of the scheduler was seen
+	Promises int // no claim showed the node
+	Lingered int // the claim or the pod was gone, and no report named the volume meanwhile
+	Rooms    int // no report showed what the room was kept for
 }
 
 // Stats counts.
 func (l *Ledger) Stats() Stats {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	return Stats{Nodes: l.reported, Holds: len(l.holds), Promises: len(l.promises), Making: len(l.making), Rooms: len(l.rooms)}
+	return Stats{Nodes: l.reported, Holds: len(l.holds), Promises: len(l.promises), Making: len(l.making), Rooms: len(l.rooms), Expired: l.expired}
 }
 
 // Uses copies what every node that has reported has, in no order.

@@ -398,3 +398,37 @@ func heap() uint64 {
 	runtime.ReadMemStats(&stats)
 	return stats.HeapAlloc
 }
+
+// TestWhatEndsByItselfIsCounted has one of each end in time, and one of each too late.
+func TestWhatEndsByItselfIsCounted(t *testing.T) {
+	l := New()
+	l.Report("n1", pool())
+	promise := func(name string, until time.Time) {
+		l.Promise("p-"+name, []volume.Claim{claim(name, 5*gib)}, offer(l, "n1", "pool"), until)
+	}
+	holds(l, "chosen", "a", 5*gib, "n1")
+	l.Choose("a", "n1", start.Add(soon))
+	l.Confirm("a", "n1")
+	holds(l, "late", "b", 5*gib, "n1")
+	promise("c", start.Add(soon))
+	promise("d", time.Time{})
+	l.Linger("d", start.Add(soon))
+	promise("e", time.Time{})
+	l.Linger("e", start.Add(soon))
+	l.Report("n1", pool(lv("e", 5*gib)))
+	for _, name := range []string{"f", "g"} {
+		if lack := keepNew(l, name, 5*gib); lack != nil {
+			t.Fatalf("refused: %+v", lack)
+		}
+	}
+	l.Unkeep("g", "n1")
+	l.Expire(start.Add(soon - 1))
+	if got := l.Stats().Expired; got != (Expired{}) {
+		t.Errorf("before its time had ended %+v", got)
+	}
+	l.Expire(start.Add(soon))
+	l.Expire(start.Add(2 * soon))
+	if got, want := l.Stats().Expired, (Expired{Holds: 1, Promises: 1, Lingered: 1, Rooms: 1}); got != want {
+		t.Errorf("ended have %+v, want %+v", got, want)
+	}
+}

@@ -273,6 +273,7 @@ func (l *Ledger) Expire(now time.Time) (next time.Time) {
 	l.next = time.Time{}
 	for _, h := range l.holds {
 		if !now.Before(h.until) {
+			l.expired.Holds++
 			l.release(h)
 		} else {
 			l.due(h.until)
@@ -280,6 +281,11 @@ func (l *Ledger) Expire(now time.Time) (next time.Time) {
 	}
 	for name, until := range l.deadlines {
 		if !now.Before(until) {
+			if l.lingers[name] {
+				l.expired.Lingered++
+			} else {
+				l.expired.Promises++
+			}
 			l.unpromise(name)
 		} else {
 			l.due(until)
@@ -287,6 +293,7 @@ func (l *Ledger) Expire(now time.Time) (next time.Time) {
 	}
 	for key, room := range l.rooms {
 		if !now.Before(room.until) {
+			l.expired.Rooms++
 			l.unkeep(key)
 		} else {
 			l.due(room.until)
