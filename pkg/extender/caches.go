@@ -13,6 +13,7 @@ import (
 	storageinformers "k8s.io/client-go/informers/storage/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/utils/clock"
 
 	"github.com/open-local/open-local/apis/storage/v1alpha1"
 	"github.com/open-local/open-local/pkg/client/clientset/versioned"
@@ -41,22 +42,22 @@ const (
 	bySelectedNode = "selectedNode" // claims without a volume, by the node selected for them
 )
 
-func newCaches(driver string, core kubernetes.Interface, storage versioned.Interface) (*caches, error) {
+func newCaches(driver string, core kubernetes.Interface, storage versioned.Interface, now clock.PassiveClock) (*caches, error) {
 	c := &caches{driver: driver}
 	c.volumes = follow.New(follow.Options[*volumeRecord]{
-		Name: "volumes", Type: &corev1.PersistentVolume{}, Source: follow.From(core, core.CoreV1().PersistentVolumes()),
+		Name: "volumes", Clock: now, Type: &corev1.PersistentVolume{}, Source: follow.From(core, core.CoreV1().PersistentVolumes()),
 		Keep: keeping(func(pv *corev1.PersistentVolume) *volumeRecord { return volumeOf(driver, pv) }),
 	})
 	c.claims = follow.New(follow.Options[*claimRecord]{
-		Name: "claims", Type: &corev1.PersistentVolumeClaim{}, Source: follow.From(core, core.CoreV1().PersistentVolumeClaims("")),
+		Name: "claims", Clock: now, Type: &corev1.PersistentVolumeClaim{}, Source: follow.From(core, core.CoreV1().PersistentVolumeClaims("")),
 		Keep: keeping(c.keepClaim), Indexes: map[string]func(*claimRecord) []string{bySelectedNode: (*claimRecord).waitsFor},
 	})
 	c.reports = follow.New(follow.Options[*reportRecord]{
-		Name: "reports", Type: &v1alpha1.NodeLocalStorage{}, Source: follow.From(storage, storage.CsiV1alpha1().NodeLocalStorages()), PageSize: 250,
+		Name: "reports", Clock: now, Type: &v1alpha1.NodeLocalStorage{}, Source: follow.From(storage, storage.CsiV1alpha1().NodeLocalStorages()), PageSize: 250,
 		Keep: keeping(c.keepReport), Indexes: map[string]func(*reportRecord) []string{bySnapshot: (*reportRecord).snapshotHandles},
 	})
 	c.pods = follow.New(follow.Options[*podRecord]{
-		Name: "pods", Type: &corev1.Pod{}, Source: follow.From(core, core.CoreV1().Pods("")),
+		Name: "pods", Clock: now, Type: &corev1.Pod{}, Source: follow.From(core, core.CoreV1().Pods("")),
 		Keep: keeping(c.keepPod), Indexes: map[string]func(*podRecord) []string{byClaim: (*podRecord).claims},
 	})
 	c.nodes = coreinformers.NewNodeInformer(core, 0, cache.Indexers{})

@@ -40,7 +40,9 @@ func (s *Scheduler) filter(ctx context.Context, args *extenderv1.ExtenderArgs, w
 	}
 	switch {
 	case errors.Is(err, volume.ErrInvalid):
-		return refuseAll(args, err.Error()), nil
+		refused := refuseAll(args, err)
+		s.meter.refuse(refused)
+		return result(args, []string{}, refused), nil
 	case err != nil:
 		return nil, fmt.Errorf("reading the volumes of pod %s: %w", pod.Key(), err)
 	case len(claims) == 0:
@@ -48,6 +50,7 @@ func (s *Scheduler) filter(ctx context.Context, args *extenderv1.ExtenderArgs, w
 	}
 	asked := question{pod: pod.uid, claims: claims, names: namesOf(args)}
 	fit, refused := s.fit(ctx, asked, w)
+	s.meter.refuse(refused)
 	klog.FromContext(ctx).V(4).Info("Filtered", "claims", len(claims), "fit", len(fit), "refused", len(refused))
 	return result(args, fit, refused), nil
 }
@@ -263,22 +266,22 @@ type sayings map[allocator.Misfit]string
 func (s sayings) of(reason error) string {
 	misfit, ok := errors.AsType[*allocator.Misfit](reason)
 	if !ok {
-		return reason.Error()
+		return spoken(reason.Error())
 	}
 	words, said := s[*misfit]
 	if !said {
-		words = misfit.Error()
+		words = spoken(misfit.Error())
 		s[*misfit] = words
 	}
 	return words
 }
 
-// refuseAll answers that no node will do, whatever is evicted.
-func refuseAll(args *extenderv1.ExtenderArgs, reason string) *extenderv1.ExtenderFilterResult {
+// refuseAll refuses all nodes, whatever is evicted.
+func refuseAll(args *extenderv1.ExtenderArgs, reason error) []refusal {
 	names := namesOf(args)
 	refused := make([]refusal, len(names))
 	for i, name := range names {
-		refused[i] = refusal{name, errors.New(reason)}
+		refused[i] = refusal{name, reason}
 	}
-	return result(args, []string{}, refused)
+	return refused
 }

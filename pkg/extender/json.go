@@ -15,7 +15,7 @@ func encodeFilter(b []byte, r *extenderv1.ExtenderFilterResult, err error) (int,
 		if status := statusOf(err); status == http.StatusServiceUnavailable {
 			return status, append(b, quoted(err.Error())...)
 		}
-		r = &extenderv1.ExtenderFilterResult{Error: err.Error()}
+		r = &extenderv1.ExtenderFilterResult{Error: spoken(err.Error())}
 	}
 	nodes := []byte("null")
 	if r.Nodes != nil {

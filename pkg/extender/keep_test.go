@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	corefake "k8s.io/client-go/kubernetes/fake"
+	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 
 	"github.com/open-local/open-local/apis/storage/v1alpha1"
@@ -95,7 +96,7 @@ func TestWhatIsReadOfAVolumeIsKept(t *testing.T) {
 }
 
 func TestNamesInSeveralRecordsAreKeptOnce(t *testing.T) {
-	c, err := newCaches(volume.DefaultDriver, corefake.NewClientset(), storagefake.NewSimpleClientset())
+	c, err := newCaches(volume.DefaultDriver, corefake.NewClientset(), storagefake.NewSimpleClientset(), clock.RealClock{})
 	if err != nil {
 		t.Fatal(err)
 	}

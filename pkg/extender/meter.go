@@ -17,14 +17,44 @@ import (
 )
 
 // A meter measures the verbs.
-type meter struct{ seconds *prometheus.HistogramVec }
+type meter struct {
+	seconds *prometheus.HistogramVec
+	refused *prometheus.CounterVec
+}
 
 func newMeter() *meter {
-	return &meter{seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name:    "open_local_scheduler_verb_duration_seconds",
-		Help:    "Time to answer the scheduler and the CSI controller, by how it came out.",
-		Buckets: []float64{.0001, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
-	}, []string{"verb", "outcome"})}
+	return &meter{
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "open_local_scheduler_verb_duration_seconds",
+			Help:    "Time to answer the scheduler and the CSI controller, by how it came out.",
+			Buckets: []float64{.0001, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
+		}, []string{"verb", "outcome"}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "open_local_scheduler_refusals_total",
+			Help: "Nodes that were refused when a pod was filtered, and other questions that were refused, by reason.",
+		}, []string{"verb", "reason"}),
+	}
+}
+
+// refuse counts the nodes that are refused a pod.
+func (m *meter) refuse(refused []refusal) {
+	if len(refused) == 0 {
+		return
+	}
+	counts := map[string]int{}
+	for i := range refused {
+		counts[why(refused[i].reason)]++
+	}
+	for reason, n := range counts {
+		m.refused.WithLabelValues("filter", reason).Add(float64(n))
+	}
+}
+
+// deny counts a question that is refused. That this extender is not ready is no refusal.
+func (m *meter) deny(verb string, err error) {
+	if err != nil && !errors.Is(err, reserve.ErrNotReady) {
+		m.refused.WithLabelValues(verb, why(err)).Inc()
+	}
 }
 
 func (m *meter) observe(verb, outcome string, took time.Duration) {
@@ -61,9 +91,27 @@ func (s *Scheduler) Register(registry *prometheus.Registry) error {
 			return float64(value(s.ledger.Stats()))
 		})
 	}
+	expired := func(what string, value func(ledger.Expired) int) prometheus.Collector {
+		return prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "open_local_scheduler_expired_total", Help: "What ended by itself because nobody said in time what became of it.",
+			ConstLabels: prometheus.Labels{"what": what},
+		}, func() float64 { return float64(value(s.ledger.Stats().Expired)) })
+	}
+	age := func(name string, heard func() time.Time) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "open_local_scheduler_cache_age_seconds", Help: "Time since the API server last said anything about objects of a kind.",
+			ConstLabels: prometheus.Labels{"cache": name},
+		}, func() float64 { return s.clock.Since(heard()).Seconds() })
+	}
 	var errs []error
 	for _, collector := range []prometheus.Collector{
-		s.meter.seconds,
+		s.meter.seconds, s.meter.refused,
+		expired("hold", func(e ledger.Expired) int { return e.Holds }),
+		expired("assumption", func(e ledger.Expired) int { return e.Promises }),
+		expired("lingering", func(e ledger.Expired) int { return e.Lingered }),
+		expired("room", func(e ledger.Expired) int { return e.Rooms }),
+		age("volumes", s.caches.volumes.Heard), age("claims", s.caches.claims.Heard),
+		age("reports", s.caches.reports.Heard), age("pods", s.caches.pods.Heard),
 		gauge("open_local_scheduler_nodes", "Nodes that have reported.", func(n ledger.Stats) int { return n.Nodes }),
 		gauge("open_local_scheduler_holds", "Pods that room is held for on every node they may land on.", func(n ledger.Stats) int { return n.Holds }),
 		gauge("open_local_scheduler_rooms", "Volumes that grow and snapshots that are made for which room is kept until a report shows them.", func(n ledger.Stats) int { return n.Rooms }),

@@ -46,14 +46,14 @@ func New(o Options, core kubernetes.Interface, storage versioned.Interface) (*Sc
 	if err := o.Validate(); err != nil {
 		return nil, fmt.Errorf("configuring the scheduler extender: %w", err)
 	}
-	caches, err := newCaches(o.Driver, core, storage)
+	if o.Clock == nil {
+		o.Clock = clock.RealClock{}
+	}
+	caches, err := newCaches(o.Driver, core, storage, o.Clock)
 	if err != nil {
 		return nil, fmt.Errorf("preparing the caches: %w", err)
 	}
 	s := &Scheduler{o: o, clock: o.Clock, caches: caches, ledger: ledger.New(), meter: newMeter(), spaces: make(chan *space, keptSpaces)}
-	if s.clock == nil {
-		s.clock = clock.RealClock{}
-	}
 	if o.Snapshots != nil {
 		if caches.contents, err = newContents(o.Driver, o.Snapshots, s.news.ring); err != nil {
 			return nil, fmt.Errorf("preparing the caches: %w", err)

@@ -225,6 +225,7 @@ func (s *Scheduler) ReserveHandler(ctx context.Context) http.Handler {
 		answer, err := s.Reserve(klog.NewContext(c.Request.Context(), logger), request)
 		took := time.Since(begun)
 		s.meter.observe("reserve", outcome(err), took)
+		s.meter.deny("reserve", err)
 		logger.V(2).Info("Answered", "claim", klog.KRef(request.Namespace, request.Claim), "node", request.Node,
 			"group", answer.Group, "took", took, "outcome", outcome(err), "err", err)
 		grant(c, answer, err)
@@ -255,6 +256,7 @@ func (s *Scheduler) room(ctx context.Context, name string, do func(context.Conte
 		err := do(c.Request.Context(), r)
 		took := time.Since(begun)
 		s.meter.observe(name, outcome(err), took)
+		s.meter.deny(name, err)
 		logger.V(2).Info("Answered", "node", r.Node, "group", r.Group, "name", r.Volume, "bytes", r.Bytes, "took", took, "outcome", outcome(err), "err", err)
 		grant(c, reserve.Kept{Node: r.Node, Group: r.Group, Volume: r.Volume, Bytes: r.Bytes}, err)
 	}

@@ -200,6 +200,7 @@ func TestMetrics(t *testing.T) {
 	if err := w.s.Register(registry); err != nil {
 		t.Fatal(err)
 	}
+	w.clock.Step(5 * time.Second)
 	want := `
 # HELP local_allocated_num Volumes on the node, those promised included.
 # TYPE local_allocated_num gauge
@@ -244,6 +245,18 @@ open_local_build_info{version="test"} 1
 # HELP open_local_scheduler_assumptions Volumes that are promised on a node and not known to exist.
 # TYPE open_local_scheduler_assumptions gauge
 open_local_scheduler_assumptions 0
+# HELP open_local_scheduler_cache_age_seconds Time since the API server last said anything about objects of a kind.
+# TYPE open_local_scheduler_cache_age_seconds gauge
+open_local_scheduler_cache_age_seconds{cache="claims"} 5
+open_local_scheduler_cache_age_seconds{cache="pods"} 5
+open_local_scheduler_cache_age_seconds{cache="reports"} 5
+open_local_scheduler_cache_age_seconds{cache="volumes"} 5
+# HELP open_local_scheduler_expired_total What ended by itself because nobody said in time what became of it.
+# TYPE open_local_scheduler_expired_total counter
+open_local_scheduler_expired_total{what="assumption"} 0
+open_local_scheduler_expired_total{what="hold"} 0
+open_local_scheduler_expired_total{what="lingering"} 0
+open_local_scheduler_expired_total{what="room"} 0
 # HELP open_local_scheduler_holds Pods that room is held for on every node they may land on.
 # TYPE open_local_scheduler_holds gauge
 open_local_scheduler_holds 0
@@ -254,7 +267,7 @@ open_local_scheduler_nodes 1
 	var names []string
 	for line := range strings.SplitSeq(want, "\n") {
 		if name, typed := strings.CutPrefix(line, "# TYPE "); typed {
-			names = append(names, strings.TrimSuffix(name, " gauge"))
+			names = append(names, strings.Fields(name)[0])
 		}
 	}
 	server := httptest.NewServer(w.s.Handler(w.ctx(), registry))

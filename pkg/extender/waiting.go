@@ -105,15 +105,15 @@ func (t *teller) tell(key string) error {
 	return nil
 }
 
-// whyNot returns why nodes have no room for the volumes of the pod, and how many have
-// each reason. It reports as well whether some node has room, be it one that the pod
+// whyNot returns why nodes have no room for the volumes of the pod, in the words that the
+// scheduler is told, and how many have each reason. It reports as well whether some node has room, be it one that the pod
 // may not use for another reason.
 func (s *Scheduler) whyNot(pod *podRecord) (count map[string]int, room bool, err error) {
 	claims, err := s.asks(pod)
 	names := s.ledger.Reported()
 	switch {
 	case errors.Is(err, volume.ErrInvalid):
-		return map[string]int{err.Error(): len(names)}, false, nil
+		return map[string]int{spoken(err.Error()): len(names)}, false, nil
 	case err != nil || len(claims) == 0:
 		return nil, true, err
 	case len(names) == 0:
@@ -127,7 +127,7 @@ func (s *Scheduler) whyNot(pod *podRecord) (count map[string]int, room bool, err
 	for i := range names {
 		view := w.views.At(i)
 		if _, err := plan.place(&view, w.places[:0]); err != nil {
-			count[err.Error()]++
+			count[spoken(err.Error())]++
 		} else {
 			room = true
 		}
