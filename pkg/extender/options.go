@@ -11,7 +11,10 @@
 // what was promised; those promises are made anew, pod by pod, before the first
 // question is answered. What was only held is lost: a pod whose node is not yet on its
 // claims is placed when that shows, and if the room has gone meanwhile the reservation
-// is refused and the pod is scheduled again.
+// is refused and the pod is scheduled again. Lost as well is what was kept for a snapshot
+// that a node makes at that moment: nothing in the API server says how much it was. LVM
+// gives no extent twice, so whoever comes second is refused and tried again; only what is
+// reserved on a node is kept by the extender alone.
 //
 // A node whose last report is old is still answered for: what is free on it changes
 // only by what is promised here, and the node refuses what does not fit. A node without
