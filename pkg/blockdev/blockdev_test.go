@@ -5,7 +5,9 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -64,6 +66,10 @@ func TestObjections(t *testing.T) {
 		"swap": {
 			func(e *Evidence) { e.Swap, e.Busy, e.Signatures = true, true, []Signature{{Type: "swap"}} },
 			[]Objection{{IsSwap, "is used as swap space"}, {HasSignature, "carries swap"}, {IsInUse, "is in use"}},
+		},
+		"a disk with data that nothing recognises": {
+			func(e *Evidence) { e.Data = "in its first MiB" },
+			[]Objection{{HasData, "holds data that nothing recognises in its first MiB"}},
 		},
 		"a disk that someone holds": {func(e *Evidence) { e.Busy = true }, []Objection{{IsInUse, "is in use"}}},
 	} {
@@ -286,5 +292,39 @@ func TestNumbersOfDevicesAreTheKernels(t *testing.T) {
 	d := Device{Major: 259, Minor: 1048575}
 	if n := numberOf(&d); unix.Major(n) != d.Major || unix.Minor(n) != d.Minor {
 		t.Errorf("%d:%d became %d:%d", d.Major, d.Minor, unix.Major(n), unix.Minor(n))
+	}
+}
+
+func TestOneByteAgainAndAgainIsNoData(t *testing.T) {
+	for name, tc := range map[string]struct {
+		content string
+		want    bool
+	}{
+		"nothing":                         {"", true},
+		"zeros":                           {strings.Repeat("\x00", 200<<10), true},
+		"ones":                            {strings.Repeat("\xff", 200<<10), true},
+		"the last of many bytes differs":  {strings.Repeat("\x00", 200<<10) + "\x01", false},
+		"the first of many bytes differs": {"\x01" + strings.Repeat("\x00", 200<<10), false},
+		"one piece differs from another":  {strings.Repeat("\x00", 64<<10) + strings.Repeat("\xff", 64<<10), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got, err := isUniform(strings.NewReader(tc.content)); err != nil || got != tc.want {
+				t.Errorf("got %v, %v, want %v", got, err, tc.want)
+			}
+		})
+	}
+	if got, err := isUniform(iotest.ErrReader(errors.New("a bad sector"))); err == nil {
+		t.Errorf("what cannot be read is uniform: %v", got)
+	}
+}
+
+// TestWhatCannotBeReadIsNotBlank asks for data where there is none to be read.
+func TestWhatCannotBeReadIsNotBlank(t *testing.T) {
+	h := New(noProgram, tree(t, map[string]string{"dev/sdb": strings.Repeat("\x00", 3<<20)}))
+	if got := h.data(Evidence{Resolved: "/dev/sdb"}); got != "" {
+		t.Errorf("zeros are data %q", got)
+	}
+	if got := h.data(Evidence{Resolved: "/dev/sdc"}); got == "" {
+		t.Error("nothing can be read, and that is proven to be nothing")
 	}
 }

@@ -99,7 +99,7 @@ func TestSignaturesAreRememberedWhileNothingIsWritten(t *testing.T) {
 	disk, part := filepath.Join(root, "sys/sdb"), filepath.Join(root, "sys/sdb/sdb1")
 	var m memory
 	seen := []Signature{{Type: "ext4"}}
-	m.remember(1, content{writes(disk), seen, "3f2a"})
+	m.remember(1, content{stamp: writes(disk), signatures: seen, contents: "3f2a"})
 	m.remember(2, content{stamp: writes(part)})
 	for _, change := range []struct {
 		file, content string

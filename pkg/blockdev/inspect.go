@@ -39,6 +39,9 @@ type Evidence struct {
 	Swap        bool     // it, or something on it, is swapped to
 	Busy        bool     // the kernel refuses to give it to us alone
 	Signatures  []Signature
+	// Data says where there is something that nobody recognises, on a device without
+	// signatures: "in its first MiB".
+	Data string
 }
 
 // Signature is something on a device that a program would recognise.
@@ -75,7 +78,9 @@ func (h *Host) inspect(ctx context.Context, e *Evidence) error {
 	if e.Busy, err = busy(seen); err != nil || e.Size == 0 {
 		return err
 	}
-	e.Signatures, err = h.signatures(ctx, e.Resolved)
+	if e.Signatures, err = h.signatures(ctx, e.Resolved); err == nil {
+		e.Data = h.data(*e)
+	}
 	return err
 }
 

@@ -26,6 +26,7 @@ const (
 	HasPartitions = "HasPartitions"
 	HasHolder     = "HasHolder"
 	HasSignature  = "HasSignature"
+	HasData       = "HasData"
 	IsInUse       = "InUse"
 )
 
@@ -57,6 +58,9 @@ var rules = []struct {
 	}, false},
 	{HasSignature, func(e Evidence) bool { return len(e.Signatures) > 0 }, func(e Evidence) string {
 		return "carries " + some(signatureTypes(e.Signatures))
+	}, false},
+	{HasData, func(e Evidence) bool { return e.Data != "" }, func(e Evidence) string {
+		return "holds data that nothing recognises " + e.Data
 	}, false},
 	{IsInUse, func(e Evidence) bool { return e.Busy }, says("is in use"), false},
 }

@@ -3,6 +3,7 @@
 package blockdev
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -14,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/open-local/open-local/pkg/devfile/devtest"
 	"github.com/open-local/open-local/pkg/hostexec"
 )
 
@@ -33,8 +35,8 @@ func newLab(t *testing.T) lab {
 		t.Fatal("set LAB_DISKS to blank disks that may be overwritten, such as /dev/ubdb,/dev/ubdc")
 	}
 	l := lab{t, New(hostexec.OnHost("/"), "/"), disk}
-	l.run("wipefs", "--all", "--quiet", disk)
-	l.afterwards("wipefs", "--all", "--quiet", disk)
+	devtest.Blank(t, disk)
+	l.Cleanup(func() { devtest.Blank(t, disk) })
 	return l
 }
 
@@ -140,7 +142,7 @@ func TestAFileSystemIsSeenWhetherMountedOrNot(t *testing.T) {
 		t.Run(fsType, func(t *testing.T) {
 			l := lab{t, l.host, l.disk}
 			l.run("mkfs."+fsType, "-q", l.disk)
-			defer l.run("wipefs", "--all", "--quiet", l.disk)
+			defer devtest.Blank(t, l.disk)
 			e := l.wantReasons(l.disk, HasSignature)
 			if e.Signatures[0].Type != fsType || e.Signatures[0].UUID == "" {
 				t.Errorf("signatures %+v", e.Signatures)
@@ -206,6 +208,8 @@ func TestPartitionsAreSeen(t *testing.T) {
 		l.run("wipefs", "--all", "--force", "--quiet", l.disk)
 		l.wantReasons(l.disk, HasPartitions) // the kernel knows them until it looks again
 		l.run("blockdev", "--rereadpt", l.disk)
+		l.wantReasons(l.disk, HasData) // more than the signatures of a table is left of it
+		devtest.Blank(t, l.disk)
 		l.wantReasons(l.disk)
 	}()
 	e := l.wantReasons(l.disk, HasPartitions, HasSignature)
@@ -214,6 +218,7 @@ func TestPartitionsAreSeen(t *testing.T) {
 	}
 	// A blank partition is as good as a disk.
 	second := "/dev/" + e.Partitions[1]
+	devtest.Blank(t, "/dev/"+e.Partitions[0], second)
 	if p := l.wantReasons(second); p.Type != "part" || p.Size != 20<<20 {
 		t.Errorf("evidence %+v", p)
 	}
@@ -230,6 +235,47 @@ func TestPartitionsAreSeen(t *testing.T) {
 	l.wantReasons(second, IsMounted, HasSignature, IsInUse)
 	l.wantReasons(l.disk, IsMounted, HasPartitions, HasSignature, IsInUse)
 	l.wantReasons("/dev/" + e.Partitions[0])
+}
+
+// TestDataThatNothingRecognisesIsData has disks that look blank to all programs.
+func TestDataThatNothingRecognisesIsData(t *testing.T) {
+	l := newLab(t)
+	size := int64(l.wantReasons(l.disk).Size)
+	file, err := os.OpenFile(l.disk, os.O_WRONLY|os.O_SYNC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = file.Close() }()
+	filled := func(b byte) []byte { return bytes.Repeat([]byte{b}, 1<<20) }
+	for _, tc := range []struct {
+		name    string
+		at      int64
+		content []byte
+		want    []string
+	}{
+		{"a page of a database at the start", 0, []byte("page 1 of a database"), []string{HasData}},
+		{"one byte in the first MiB", 1<<20 - 1, []byte{1}, []string{HasData}},
+		{"one byte in the last MiB", size - 1<<20, []byte{1}, []string{HasData}},
+		{"the last byte", size - 1, []byte{1}, []string{HasData}},
+		{"a byte between the ends, which a wiped disk may have", 1 << 20, []byte{1}, nil},
+		{"what flash shows that was erased, at the start", 0, filled(0xff), nil},
+		{"what flash shows that was erased, at the end", size - 1<<20, filled(0xff), nil},
+		{"all but the last byte of that", size - 1<<20, filled(0xff)[1:], []string{HasData}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			l := lab{t, l.host, l.disk}
+			devtest.Blank(t, l.disk)
+			if _, err := file.WriteAt(tc.content, tc.at); err != nil {
+				t.Fatal(err)
+			}
+			e := l.wantReasons(l.disk, tc.want...)
+			counter := hostexec.NewCounter(hostexec.OnHost("/"))
+			found, _ := l.survey(counter, New(counter, "/"), l.wantDevice(e.KernelName))
+			if found.Data != e.Data || (found.Contents == "") != (tc.want == nil) {
+				t.Errorf("a survey says %q, contents %q; a look says %q", found.Data, found.Contents, e.Data)
+			}
+		})
+	}
 }
 
 func TestPhysicalVolumesAreSeen(t *testing.T) {
@@ -302,7 +348,7 @@ func TestAPartitionOfAGPTIsWhoItIs(t *testing.T) {
 	l.run("parted", "--script", d.Path, "mklabel", "gpt", "mkpart", "a", "1MiB", "20MiB", "mkpart", "b", "20MiB", "40MiB")
 	l.run("blockdev", "--rereadpt", d.Path)
 	defer func() {
-		l.run("wipefs", "--all", "--force", "--quiet", d.Path)
+		devtest.Blank(t, d.Path)
 		l.run("blockdev", "--rereadpt", d.Path)
 	}()
 	for _, name := range []string{"1", "2"} {
@@ -344,7 +390,7 @@ func TestASCSIDiskAndItsPartitionsAreWhoTheyAre(t *testing.T) {
 	}
 	l.run("blockdev", "--rereadpt", d.Path)
 	defer func() {
-		l.run("wipefs", "--all", "--force", "--quiet", d.Path)
+		devtest.Blank(t, d.Path)
 		l.run("blockdev", "--rereadpt", d.Path)
 	}()
 	if part := l.wantDevice(d.KernelName + "1"); part.PartUUID != "1b2c3d4a-01" || part.ID != d.ID+"-partuuid-1b2c3d4a-01" {
@@ -365,7 +411,8 @@ func TestASurveyAsksADeviceAgainOnlyWhenItWasWrittenTo(t *testing.T) {
 				}
 			}
 			l.run("mkfs.ext4", "-q", d.Path)
-			defer l.run("wipefs", "--all", "--quiet", d.Path)
+			devtest.Blank(t, d.Path)
+			defer devtest.Blank(t, d.Path)
 			for _, want := range []int{1, 0} {
 				found, ran := l.survey(counter, host, d)
 				if got := Objections(found.Evidence); len(got) != 1 || got[0].Reason != HasSignature || ran != want {

@@ -20,8 +20,8 @@ type Finding struct {
 
 // Survey finds out about many devices what Inspect does, by kernel name, and is made to
 // be repeated: a device that is not blank by what the kernel says is not looked at
-// further, and the signatures of one to which nothing was written since the last survey
-// are those seen then. So it is good for telling, and not for acting upon. Of devices for
+// further, and what is on one to which nothing was written since the last survey
+// is what was seen then. So it is good for telling, and not for acting upon. Of devices for
 // which kernelOnly is true it tells what the kernel says and asks nothing of them.
 func (h *Host) Survey(ctx context.Context, devices []Device, kernelOnly func(Device) bool) (map[string]Finding, error) {
 	used, err := h.uses()
@@ -67,18 +67,19 @@ func (h *Host) survey(ctx context.Context, d *Device, used uses, kernelOnly bool
 	}
 	before := writes(dir)
 	if on, known := h.seen.recall(numberOf(d), before); known {
-		f.Signatures, f.Contents = on.signatures, on.contents
+		f.Signatures, f.Data, f.Contents = on.signatures, on.data, on.contents
 		return f, nil
 	}
 	if f.Signatures, err = h.signatures(ctx, f.Resolved); err != nil {
 		return Finding{}, err
 	}
-	if len(f.Signatures)+len(f.Partitions) > 0 {
+	f.Data = h.data(f.Evidence)
+	if len(f.Signatures)+len(f.Partitions) > 0 || f.Data != "" {
 		if f.Contents, err = h.Contents(f.Evidence); err != nil {
 			return Finding{}, err
 		}
 	}
-	h.seen.remember(numberOf(d), content{before, f.Signatures, f.Contents})
+	h.seen.remember(numberOf(d), content{before, f.Signatures, f.Data, f.Contents})
 	return f, nil
 }
 
@@ -137,6 +138,7 @@ type memory struct {
 type content struct {
 	stamp      string
 	signatures []Signature
+	data       string
 	contents   string
 }
 

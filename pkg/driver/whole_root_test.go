@@ -20,6 +20,7 @@ import (
 	"github.com/open-local/open-local/pkg/blockdev"
 	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/devfile"
+	"github.com/open-local/open-local/pkg/devfile/devtest"
 	"github.com/open-local/open-local/pkg/driver"
 	"github.com/open-local/open-local/pkg/exclusive"
 	"github.com/open-local/open-local/pkg/health"
@@ -73,7 +74,7 @@ func newDiskBed(t *testing.T, mountAt string) *diskBed {
 	b.staging, b.target = paths(t, id)
 	t.Cleanup(func() {
 		for _, d := range b.disks() {
-			b.run("wipefs", "--all", "--quiet", d.Path)
+			devtest.Blank(t, d.Path)
 		}
 	})
 	return b

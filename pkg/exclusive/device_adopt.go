@@ -61,7 +61,7 @@ func (d *Devices) named(ctx context.Context, ref Ref) (blockdev.Device, error) {
 	if err != nil {
 		return blockdev.Device{}, err
 	}
-	harmless := []string{blockdev.HasSignature, blockdev.IsInUse, blockdev.IsMounted}
+	harmless := []string{blockdev.HasSignature, blockdev.HasData, blockdev.IsInUse, blockdev.IsMounted}
 	for _, o := range blockdev.Objections(evidence) {
 		if !slices.Contains(harmless, o.Reason) && (o.Reason != blockdev.WrongType || evidence.Type != "loop") {
 			return blockdev.Device{}, fmt.Errorf("%w: %s %s", ErrNotOurs, device.Path, o.Message)
@@ -73,7 +73,7 @@ func (d *Devices) named(ctx context.Context, ref Ref) (blockdev.Device, error) {
 // disown forgets a volume that was not handed out here, once nothing is left of it. Its
 // device is left as it is.
 func (d *Devices) disown(ctx context.Context, record Record, device blockdev.Device) error {
-	if err := d.wantBlank(ctx, device, "run wipefs --all on it on its node"); err != nil {
+	if err := d.wantBlank(ctx, device, "clear it on its node, its signatures and both its ends"); err != nil {
 		return err
 	}
 	return d.Book.Forget(record.Volume)

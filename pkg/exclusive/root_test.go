@@ -16,6 +16,7 @@ import (
 
 	"github.com/open-local/open-local/pkg/blockdev"
 	"github.com/open-local/open-local/pkg/capacity"
+	"github.com/open-local/open-local/pkg/devfile/devtest"
 	"github.com/open-local/open-local/pkg/hostexec"
 	"github.com/open-local/open-local/pkg/mounts"
 	"github.com/open-local/open-local/pkg/wipe"
@@ -45,7 +46,7 @@ func newLab(t *testing.T) lab {
 	}
 	l.Cleanup(func() {
 		for _, d := range l.disks {
-			l.afterwards("wipefs", "--all", "--quiet", l.path(d.ID))
+			devtest.Blank(t, l.path(d.ID))
 		}
 	})
 	return l

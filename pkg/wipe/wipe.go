@@ -118,7 +118,7 @@ func (h *Host) destroy(ctx context.Context, claim *devfile.Claim, order Order, p
 
 // mayBe refuses whatever is not to be wiped, whoever asks. That it is busy is our doing.
 func mayBe(e blockdev.Evidence) error {
-	harmless := []string{blockdev.HasSignature, blockdev.HasPartitions, blockdev.IsInUse}
+	harmless := []string{blockdev.HasSignature, blockdev.HasData, blockdev.HasPartitions, blockdev.IsInUse}
 	for _, o := range blockdev.Objections(e) {
 		loop := o.Reason == blockdev.WrongType && e.Type == "loop"
 		if !loop && !slices.Contains(harmless, o.Reason) {
@@ -131,17 +131,14 @@ func mayBe(e blockdev.Evidence) error {
 // signatures takes away what a program would recognise, on the partitions first: a
 // table that is made again must not bring back what they held.
 func (h *Host) signatures(ctx context.Context, e blockdev.Evidence) error {
-	paths := make([]string, 0, len(e.Partitions)+1)
+	// It would ask for the device alone, and that are we. All at once: between two
+	// processes we may die, and a disk of which a part is recognised is somebody's.
+	args := []string{"--all", "--force", "--quiet", "--"}
 	for _, partition := range e.Partitions {
-		paths = append(paths, "/dev/"+partition)
+		args = append(args, "/dev/"+partition)
 	}
-	for _, path := range append(paths, e.Resolved) {
-		// It would ask for the device alone, and that are we.
-		if _, err := h.runner.Run(ctx, "wipefs", "--all", "--force", "--quiet", "--", path); err != nil {
-			return err
-		}
-	}
-	return nil
+	_, err := h.runner.Run(ctx, "wipefs", append(args, e.Resolved)...)
+	return err
 }
 
 // data does to the data what the method says.

@@ -85,7 +85,7 @@ func (b *bench) growPool(node string) {
 	spec.ResourceToBeInited.VGs[0].Devices = []string{firstDisk, spareDisk}
 	b.afterwards(func(ctx context.Context) {
 		b.exec(ctx, node, "vgreduce", "open-local-pool-0", spareDisk)
-		b.exec(ctx, node, "pvremove", spareDisk)
+		b.blank(ctx, node, spareDisk)
 	})
 	b.configure(node, spec)
 }
@@ -96,7 +96,7 @@ func (b *bench) unmanagedGroup(node, name string) {
 	b.exec(b.Context(), node, "vgcreate", name, spareDisk)
 	b.afterwards(func(ctx context.Context) {
 		b.exec(ctx, node, "vgremove", name)
-		b.exec(ctx, node, "pvremove", spareDisk)
+		b.blank(ctx, node, spareDisk)
 	})
 }
 
@@ -107,12 +107,25 @@ func (b *bench) exec(ctx context.Context, node string, argv ...string) string {
 	return said
 }
 
+// blank makes disks of a node as they are before every case: without a signature, and with
+// zeros at both ends.
+func (b *bench) blank(ctx context.Context, node string, disks ...string) {
+	b.Helper()
+	const script = `for disk; do
+		wipefs --all --force --quiet $disk || exit
+		for at in 0 $(($(blockdev --getsize64 $disk) - 4194304)); do
+			dd if=/dev/zero of=$disk bs=1M count=4 oflag=seek_bytes seek=$at conv=notrunc,fsync status=none || exit
+		done
+	done`
+	b.exec(ctx, node, append([]string{"sh", "-c", script, "blank"}, disks...)...)
+}
+
 func deviceWithDataIsLeftAlone(b *bench) {
 	node := b.nodes[0]
 	b.exec(b.Context(), node, "mkfs.ext4", "-q", "-F", spareDisk)
 	sum := func() string { return b.exec(b.Context(), node, "sha256sum", spareDisk) }
 	before := sum()
-	b.afterwards(func(ctx context.Context) { b.exec(ctx, node, "wipefs", "--all", spareDisk) })
+	b.afterwards(func(ctx context.Context) { b.blank(ctx, node, spareDisk) })
 
 	b.configure(node, groups(v1alpha1.VGToBeInited{Name: "open-local-pool-2", Devices: []string{spareDisk}}))
 	b.soon(func(ctx context.Context) (string, error) {

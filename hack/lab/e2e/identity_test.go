@@ -99,7 +99,7 @@ func (b *bench) cleanSCSI(node string) {
 			disk := b.plugged(ctx, node, id)
 			b.must(b.disks.HealDisk(ctx, node, disk), "healing %s", disk)
 			b.must(b.disks.ProtectDisk(ctx, node, disk, false), "making %s writable", disk)
-			b.exec(ctx, node, "wipefs", "--all", "--force", "--quiet", disk)
+			b.blank(ctx, node, disk)
 			b.exec(ctx, node, "blockdev", "--rereadpt", disk)
 		}
 		if b.plugged(ctx, node, oneID) == oneDisk && b.plugged(ctx, node, otherID) == otherDisk {

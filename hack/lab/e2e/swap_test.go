@@ -24,7 +24,7 @@ func swappedDisksMixNothing(b *bench) {
 		b.exec(ctx, node, "umount", kept)
 		b.exec(ctx, node, "rm", "-r", "/mnt/open-local")
 		b.swapBack(ctx, node)
-		b.exec(ctx, node, "wipefs", "--all", "--quiet", spareDisk)
+		b.blank(ctx, node, spareDisk)
 	})
 	b.configure(node, spec)
 	b.wantMountPoint(node, kept, spareDisk, "")

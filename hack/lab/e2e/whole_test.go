@@ -119,7 +119,7 @@ func wholeMountPoints(b *bench) {
 	b.afterwards(func(ctx context.Context) {
 		b.exec(ctx, node, "umount", at)
 		b.exec(ctx, node, "rm", "-r", "/mnt/open-local", outside)
-		b.exec(ctx, node, "wipefs", "--all", "--quiet", spareDisk)
+		b.blank(ctx, node, spareDisk)
 	})
 	run("sh", "-c", "mkdir "+outside+" && echo safe >"+outside+"/file")
 	b.configure(node, spec)
