@@ -25,7 +25,7 @@ var layers = []struct {
 	packages []string
 }{
 	{"pure", []string{"capacity", "volume", "slim", "allocator", "ledger", "initplan"}},
-	{"hands", []string{"hostexec", "devfile", "devmapper", "blockcopy", "lvm", "blockdev", "wipe", "mounts", "iolimit"}},
+	{"hands", []string{"hostexec", "devfile", "begun", "devmapper", "blockcopy", "lvm", "blockdev", "wipe", "mounts", "iolimit"}},
 	{"workflows", []string{"exclusive", "provision", "health"}},
 	{"edges", []string{"agent", "controller", "directory", "driver", "extender", "metrics", "follow", "nodeapi", "orphans", "rpc", "sweep", "tlsfiles", "tracking"}},
 }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/open-local/open-local/pkg/agent"
+	"github.com/open-local/open-local/pkg/begun"
 	"github.com/open-local/open-local/pkg/blockdev"
 	"github.com/open-local/open-local/pkg/exclusive"
 	"github.com/open-local/open-local/pkg/hostexec"
@@ -78,7 +79,7 @@ func runAgent(ctx context.Context, o agentOptions, out io.Writer) error {
 	runner := hostexec.Logged(hostexec.OnHost(o.HostRoot))
 	host := agent.Host{
 		Groups: lvmOf(runner, o.HostRoot), Devices: blockdev.New(runner, o.HostRoot), Wiper: wipe.New(runner, o.HostRoot), Mounts: mounts.New(runner, o.HostRoot),
-		Book: exclusive.NewBook(o.HostRoot),
+		Book: exclusive.NewBook(o.HostRoot), Begun: begun.New(o.HostRoot),
 	}
 	a, err := agent.New(o.Options, host, l.storage, l.events, l.registry)
 	if err != nil {

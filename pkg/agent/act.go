@@ -2,16 +2,17 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/klog/v2"
 
 	"github.com/open-local/open-local/apis/storage/v1alpha1"
+	"github.com/open-local/open-local/pkg/begun"
 	"github.com/open-local/open-local/pkg/blockdev"
 	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/initplan"
@@ -103,9 +104,9 @@ func (a *Agent) toTry(steps []initplan.Step) bool {
 func (a *Agent) carryOut(ctx context.Context, step initplan.Step) error {
 	switch s := step.(type) {
 	case initplan.CreateGroup:
-		return a.onBlank(ctx, s.Devices, func() error { return a.host.Groups.CreateGroup(ctx, s.Group, s.Devices) })
+		return a.onBlank(ctx, toGroup(s.Group), s.Devices, func() error { return a.host.Groups.CreateGroup(ctx, s.Group, s.Devices) })
 	case initplan.ExtendGroup:
-		return a.onBlank(ctx, s.Devices, func() error { return a.host.Groups.ExtendGroup(ctx, s.Group, s.Devices) })
+		return a.onBlank(ctx, toGroup(s.Group), s.Devices, func() error { return a.host.Groups.ExtendGroup(ctx, s.Group, s.Devices) })
 	case initplan.GrowDevice:
 		return a.growDevice(ctx, s)
 	case initplan.WipeDevice:
@@ -118,29 +119,46 @@ func (a *Agent) carryOut(ctx context.Context, step initplan.Step) error {
 	return fmt.Errorf("no way to %s", step)
 }
 
-// onBlank does something to devices that are still blank. From the look until it is done
-// nobody gives one of them to a volume: whoever would looks when it is not blank any more.
-func (a *Agent) onBlank(ctx context.Context, paths []string, do func() error) error {
+// onBlank does something to devices that are still blank, or half made what they are to
+// become. From the look until it is done nobody gives one of them to a volume: whoever
+// would looks when it is not blank any more.
+func (a *Agent) onBlank(ctx context.Context, what string, paths []string, do func() error) error {
 	release, err := a.host.Book.Alone(ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
-	if err := a.stillBlank(ctx, paths); err != nil {
-		return err
-	}
-	return do()
-}
-
-// stillBlank looks at devices once more, right before they are written to.
-func (a *Agent) stillBlank(ctx context.Context, paths []string) error {
-	all, err := a.host.Devices.Devices(ctx)
+	ids, err := a.stillBlank(ctx, what, paths)
 	if err != nil {
 		return err
+	}
+	var work []begun.Change
+	for _, id := range ids {
+		work = append(work, begun.Change{ID: id, What: what})
+	}
+	if err := a.host.Begun.Put(work...); err != nil {
+		return err
+	}
+	if err := do(); err != nil {
+		return err // what it left is seen by the next look
+	}
+	return a.host.Begun.Forget(work...)
+}
+
+// stillBlank looks at devices once more, right before they are written to, and returns who
+// they are, where they say so.
+func (a *Agent) stillBlank(ctx context.Context, what string, paths []string) ([]string, error) {
+	all, err := a.host.Devices.Devices(ctx)
+	if err != nil {
+		return nil, err
 	}
 	held, err := a.host.Book.List()
 	if err != nil {
-		return err
+		return nil, err
+	}
+	known, err := a.host.Begun.List()
+	if err != nil {
+		return nil, err
 	}
 	against := map[string]initplan.Objection{} // by identity
 	for name, objection := range holdings(held).objections(all) {
@@ -150,20 +168,30 @@ func (a *Agent) stillBlank(ctx context.Context, paths []string) error {
 			}
 		}
 	}
+	var ids []string
+	byIdentity := a.idsOf(all)
 	for _, path := range paths {
 		evidence, err := a.host.Devices.Inspect(ctx, path)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		objections := a.objections(blockdev.Finding{Evidence: evidence})
-		if objection, is := against[a.identity(path)]; is {
-			objections = append(objections, objection)
+		found := listed{evidence: evidence}
+		found.Resolved, found.Objections = a.identity(path), a.objections(blockdev.Finding{Evidence: evidence})
+		id := byIdentity[found.Resolved]
+		if changes(known).has(id, what) {
+			a.goOn(ctx, &found, what)
 		}
-		if len(objections) > 0 {
-			return fmt.Errorf("device %s is not blank any more: it %s", path, objections[0].Message)
+		if objection, is := against[found.Resolved]; is {
+			found.Objections = append(found.Objections, objection)
+		}
+		if len(found.Objections) > 0 {
+			return nil, fmt.Errorf("device %s is not blank any more: it %s", path, found.Objections[0].Message)
+		}
+		if id != "" {
+			ids = append(ids, id)
 		}
 	}
-	return nil
+	return ids, nil
 }
 
 func (a *Agent) growDevice(ctx context.Context, s initplan.GrowDevice) error {
@@ -183,7 +211,8 @@ func (a *Agent) growDevice(ctx context.Context, s initplan.GrowDevice) error {
 }
 
 // wipeDevice finds the device anew, by who it is, and has it wiped if that is still
-// what the spec agreed to.
+// what the spec agreed to. That it was done is remembered here until it is reported: no
+// entry of the spec is carried out twice.
 func (a *Agent) wipeDevice(ctx context.Context, s initplan.WipeDevice) error {
 	all, err := a.host.Devices.Devices(ctx)
 	if err != nil {
@@ -194,12 +223,19 @@ func (a *Agent) wipeDevice(ctx context.Context, s initplan.WipeDevice) error {
 		return fmt.Errorf("finding device %s: there are %d of it now", s.ID, len(all))
 	}
 	d := all[0]
-	order := wipe.Order{Path: d.Path, Major: d.Major, Minor: d.Minor, Contents: s.Contents, Method: wipe.Discard}
-	if err := a.host.Wiper.Wipe(ctx, order, func(capacity.Bytes, capacity.Bytes) {}); err != nil {
+	work := begun.Change{ID: s.ID, What: toWipe, Contents: s.Agreed}
+	if err := a.host.Begun.Put(work); err != nil {
 		return err
 	}
-	a.wiped = append(a.wiped, v1alpha1.WipedDevice{ID: s.ID, Contents: s.Contents, Device: d.Path, Time: metav1.Now().Rfc3339Copy()})
-	return nil
+	order := wipe.Order{Path: d.Path, Major: d.Major, Minor: d.Minor, Contents: s.Contents, Method: wipe.Discard}
+	err = a.host.Wiper.Wipe(ctx, order, func(capacity.Bytes, capacity.Bytes) {})
+	if s.Contents == s.Agreed && (errors.Is(err, wipe.ErrChanged) || errors.Is(err, wipe.ErrInUse)) { // nothing was done to it
+		return errors.Join(err, a.host.Begun.Forget(work))
+	}
+	if err != nil {
+		return err
+	}
+	return a.wipedNow(work, d.Path)
 }
 
 // about returns which part of the spec a step is for, and what it changes.

@@ -24,6 +24,7 @@ import (
 	"k8s.io/client-go/tools/record"
 
 	"github.com/open-local/open-local/apis/storage/v1alpha1"
+	"github.com/open-local/open-local/pkg/begun"
 	"github.com/open-local/open-local/pkg/blockdev"
 	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/client/clientset/versioned/fake"
@@ -141,6 +142,13 @@ func (f *fakeDevices) Format(_ context.Context, device, fsType string, options .
 	return nil
 }
 
+// Signature tells what is on a device.
+func (f *fakeDevices) Signature(_ context.Context, device string) (string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.signatures[device], nil
+}
+
 // Mount has the host's first process see the device mounted.
 func (f *fakeDevices) Mount(_ context.Context, device, target, fsType string, options []string) error {
 	f.mu.Lock()
@@ -200,12 +208,25 @@ func (s *station) start() { s.startOver(s.block) }
 // startOver runs the agent over another block layer.
 func (s *station) startOver(block devices) {
 	s.t.Helper()
+	host := s.host()
+	host.Devices = block
+	s.startOn(host)
+}
+
+// host is the station's, with nothing in between.
+func (s *station) host() Host {
 	counted := hostexec.RunnerFunc(func(ctx context.Context, name string, args ...string) ([]byte, error) {
 		s.processes.Add(1)
 		return s.fake.Run(ctx, name, args...)
 	})
+	return Host{Groups: lvm.New(counted), Devices: s.block, Wiper: s.block, Mounts: s.block, Book: exclusive.NewBook(s.root), Begun: begun.New(s.root)}
+}
+
+// startOn runs the agent on a host.
+func (s *station) startOn(host Host) {
+	s.t.Helper()
 	agent, err := New(Options{Node: "n1", Driver: volume.DefaultDriver, HostRoot: s.root, Interval: 5 * time.Minute, Heartbeat: 5 * time.Minute},
-		Host{Groups: lvm.New(counted), Devices: block, Wiper: s.block, Mounts: s.block, Book: exclusive.NewBook(s.root)}, s.client, s.events, prometheus.NewRegistry())
+		host, s.client, s.events, prometheus.NewRegistry())
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/open-local/open-local/apis/storage/v1alpha1"
+	"github.com/open-local/open-local/pkg/begun"
 	"github.com/open-local/open-local/pkg/blockdev"
 	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/devfile"
@@ -47,6 +48,8 @@ type Host struct {
 	Wiper   wiper
 	Mounts  mounter
 	Book    book
+	// Begun remembers what the agent began to do to devices, in case it does not see the end.
+	Begun journal
 }
 
 // book is the part of *exclusive.Book that the agent needs.
@@ -54,6 +57,13 @@ type book interface {
 	List() ([]exclusive.Record, error)
 	Dir() string
 	Alone(ctx context.Context) (release func(), err error)
+}
+
+// journal is what *begun.Journal is.
+type journal interface {
+	List() ([]begun.Change, error)
+	Put(changes ...begun.Change) error
+	Forget(changes ...begun.Change) error
 }
 
 // look sees everything once: one LVM process, one to list the devices, and more
@@ -70,8 +80,11 @@ func (a *Agent) look(ctx context.Context, spec v1alpha1.StorageSpec) (sighting, 
 		return sighting{}, err
 	}
 	owners := a.owners(report)
-	seen := sighting{lvm: report, listed: map[string]initplan.Device{}, listedFor: map[string]initplan.Objection{}}
+	seen := sighting{lvm: report, listed: map[string]initplan.Device{}, listedFor: map[string]initplan.Objection{}, unfinished: map[string]bool{}}
 	if seen.holdings, err = a.host.Book.List(); err != nil {
+		return sighting{}, err
+	}
+	if seen.begun, err = a.host.Begun.List(); err != nil {
 		return sighting{}, err
 	}
 	mounted, err := a.hostMounts()
@@ -82,7 +95,7 @@ func (a *Agent) look(ctx context.Context, spec v1alpha1.StorageSpec) (sighting, 
 	for _, m := range mounted {
 		seen.mounted[m.Target] = true
 	}
-	if seen.disks, seen.systems, err = a.survey(ctx, all, owners, seen.holdings); err != nil {
+	if seen.disks, seen.systems, err = a.survey(ctx, all, owners, seen); err != nil {
 		return sighting{}, err
 	}
 	for _, d := range seen.disks {
@@ -108,21 +121,27 @@ func (a *Agent) lookAtListed(ctx context.Context, spec v1alpha1.StorageSpec, all
 			taken[a.identity(d.Path)] = objection
 		}
 	}
+	ids, wants := a.idsOf(all), wanted(spec)
 	for _, path := range initplan.DevicesToInspect(spec) {
-		var fs initplan.FileSystem
-		var err error
-		if seen.listed[path], fs, err = a.inspect(ctx, path, owners); err != nil {
+		found, err := a.inspect(ctx, path, owners)
+		if err != nil {
 			return err
 		}
-		isFound := func(other initplan.FileSystem) bool { return other.Resolved == fs.Resolved }
-		if fs.UUID != "" && !slices.ContainsFunc(seen.systems, isFound) {
+		if what := wants[path]; seen.begun.has(ids[found.Resolved], what) {
+			a.goOn(ctx, &found, what)
+		}
+		isFound := func(other initplan.FileSystem) bool { return other.Resolved == found.Resolved }
+		switch fs, is := found.fileSystem(); {
+		case found.unfinished:
+			seen.unfinished[found.Resolved] = true
+			seen.systems = slices.DeleteFunc(seen.systems, isFound)
+		case is && !slices.ContainsFunc(seen.systems, isFound):
 			seen.systems = append(seen.systems, fs)
 		}
-		if objection, is := taken[seen.listed[path].Resolved]; is {
-			device := seen.listed[path]
-			device.Objections = slices.Insert(device.Objections, 0, objection)
-			seen.listed[path] = device
+		if objection, is := taken[found.Resolved]; is {
+			found.Objections = slices.Insert(found.Objections, 0, objection)
 		}
+		seen.listed[path] = found.Device
 	}
 	return nil
 }
@@ -162,28 +181,40 @@ func (a *Agent) noteWants(spec v1alpha1.StorageSpec, seen *sighting) {
 	}
 }
 
-// inspect finds out about one device of the spec, and the file system on it, if any.
-func (a *Agent) inspect(ctx context.Context, path string, owners map[string]string) (initplan.Device, initplan.FileSystem, error) {
+// A listed is one device of the spec, with what was seen on it.
+type listed struct {
+	initplan.Device
+	evidence blockdev.Evidence
+	// unfinished says that what is on it is what was left when it was being made what the
+	// spec asks for.
+	unfinished bool
+}
+
+// fileSystem returns the file system on it, if any. On a device that is in use it is
+// somebody's, mounted where the host does not see.
+func (l listed) fileSystem() (initplan.FileSystem, bool) {
+	fs, is := fileSystemOn(l.evidence.Path, l.Resolved, l.evidence.Signatures)
+	return fs, is && !l.evidence.Busy
+}
+
+// inspect finds out about one device of the spec.
+func (a *Agent) inspect(ctx context.Context, path string, owners map[string]string) (listed, error) {
 	device := initplan.Device{Resolved: a.identity(path)}
 	owner, isMember := owners[device.Resolved]
 	if owner != "" {
-		return device, initplan.FileSystem{}, nil // in a group: what is on it is no news
+		return listed{Device: device}, nil // in a group: what is on it is no news
 	}
 	evidence, err := a.host.Devices.Inspect(ctx, path)
 	switch {
 	case ctx.Err() != nil:
-		return initplan.Device{}, initplan.FileSystem{}, fmt.Errorf("inspecting device %s: %w", path, context.Cause(ctx))
+		return listed{}, fmt.Errorf("inspecting device %s: %w", path, context.Cause(ctx))
 	case err == nil && !evidence.Exists:
-		return initplan.Device{}, initplan.FileSystem{}, nil
+		return listed{}, nil
 	}
 	device.Orphan = isMember
 	// What cannot be inspected is not provably blank.
 	device.Objections = a.objections(blockdev.Finding{Evidence: evidence, Err: err})
-	fs, _ := fileSystemOn(path, device.Resolved, evidence.Signatures)
-	if evidence.Busy {
-		fs = initplan.FileSystem{} // somebody uses it, mounted where the host does not see
-	}
-	return device, fs, nil
+	return listed{Device: device, evidence: evidence}, nil
 }
 
 // identity tells one device from another whatever they are called: by number

@@ -21,6 +21,7 @@ import (
 
 // mounter is the part of *mounts.Host that the agent needs.
 type mounter interface {
+	Signature(ctx context.Context, device string) (string, error)
 	Format(ctx context.Context, device, fsType string, options ...string) error
 	Mount(ctx context.Context, device, target, fsType string, options []string) error
 }
@@ -129,7 +130,7 @@ func (a *Agent) makeFileSystem(ctx context.Context, s initplan.MakeFileSystem) e
 	if !known {
 		return fmt.Errorf("no way to make a file system of type %q", s.FSType)
 	}
-	return a.onBlank(ctx, []string{s.Device}, func() error {
+	return a.onBlank(ctx, toMount(s.Path), []string{s.Device}, func() error {
 		return a.host.Mounts.Format(ctx, s.Device, s.FSType, option(s.UUID)...)
 	})
 }

@@ -27,7 +27,7 @@ func (a *Agent) node(seen sighting, before v1alpha1.NodeLocalStorageStatus) init
 	sizes := map[string]capacity.Bytes{}
 	for _, d := range seen.disks {
 		sizes[a.identity(d.Path)] = d.Size
-		node.Disks = append(node.Disks, initplan.Disk{ID: d.ID, Path: d.Path, Contents: d.contents, Blank: d.blank, Keep: d.keep})
+		node.Disks = append(node.Disks, initplan.Disk{ID: d.ID, Path: d.Path, Contents: d.contents, Blank: d.blank, HalfWiped: d.halfWiped, Keep: d.keep})
 	}
 	for _, g := range seen.lvm.Groups {
 		group := initplan.Group{Name: g.Name, Partial: g.Partial, Exported: g.Exported, Missing: seen.missing(g, before.NodeStorageInfo)}

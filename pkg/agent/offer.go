@@ -37,6 +37,8 @@ type disk struct {
 	blank bool
 	// contents stands for what is on it, where it is not blank and not in use.
 	contents string
+	// halfWiped is what was on it when a wipe began that was cut short.
+	halfWiped string
 	// volume has it; empty when none does.
 	volume string
 	// sick says what is wrong with the disk itself.
@@ -46,9 +48,10 @@ type disk struct {
 }
 
 // survey finds out which of all block devices are worth reporting, and what keeps each
-// from being offered, and the file systems on idle ones. owners names the group of each physical volume, "" for one that
-// is in none, by identity.
-func (a *Agent) survey(ctx context.Context, all []blockdev.Device, owners map[string]string, held holdings) ([]disk, []initplan.FileSystem, error) {
+// from being offered, and the file systems on idle ones. owners names the group of each physical
+// volume, "" for one that is in none, by identity; known is what else is known already.
+func (a *Agent) survey(ctx context.Context, all []blockdev.Device, owners map[string]string, known sighting) ([]disk, []initplan.FileSystem, error) {
+	held := known.holdings
 	var worth []blockdev.Device
 	for _, d := range all {
 		if a.worthReporting(d) {
@@ -95,6 +98,7 @@ func (a *Agent) survey(ctx context.Context, all []blockdev.Device, owners map[st
 		}
 		if len(seen.keep) == 0 {
 			seen.contents = found[d.KernelName].Contents
+			seen.halfWiped = known.begun.halfWiped(d.ID, found[d.KernelName].Evidence)
 			if fs, is := fileSystemOn(d.Path, a.identity(d.Path), found[d.KernelName].Signatures); is {
 				systems = append(systems, fs)
 			}
@@ -123,7 +127,7 @@ func groupsWithin(all []blockdev.Device, owners map[string]string, identity func
 
 // removedByWiping tells objections that wiping a device is meant to overcome.
 func removedByWiping(o initplan.Objection) bool {
-	return o.Reason == blockdev.HasSignature || o.Reason == blockdev.HasPartitions || o.Reason == initplan.OrphanPV
+	return o.Reason == blockdev.HasSignature || o.Reason == blockdev.HasData || o.Reason == blockdev.HasPartitions || o.Reason == initplan.OrphanPV
 }
 
 // worthReporting tells devices that could be storage of their own, disks and what is

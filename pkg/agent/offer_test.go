@@ -73,7 +73,7 @@ func TestWhatKeepsADeviceFromBeingOffered(t *testing.T) {
 		device("vda", "disk", "a"), device("nvme0n1", "disk", "n"), device("vdc", "disk", "c"), device("vdd", "disk", "d"), device("vde", "disk", "e"),
 		device("vdf", "disk", "f"), device("vdg", "disk", ""), device("sda", "disk", "same"), device("sdb", "disk", "same"), device("ubdb1", "part", "p"), multipath,
 		device("loop0", "loop", ""), device("sr0", "rom", ""), device("zram0", "ram", ""), device("dm-0", "lvm", ""),
-	}, map[string]string{"/dev/vdc": "pool", "/dev/vdd": "", "/dev/vde": "pool"}, nil)
+	}, map[string]string{"/dev/vdc": "pool", "/dev/vdd": "", "/dev/vde": "pool"}, sighting{})
 	if err != nil {
 		t.Fatal(err)
 	}

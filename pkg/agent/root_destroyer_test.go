@@ -18,9 +18,11 @@ import (
 	"k8s.io/client-go/tools/record"
 
 	"github.com/open-local/open-local/apis/storage/v1alpha1"
+	"github.com/open-local/open-local/pkg/begun"
 	"github.com/open-local/open-local/pkg/blockdev"
 	"github.com/open-local/open-local/pkg/client/clientset/versioned/fake"
 	"github.com/open-local/open-local/pkg/devfile"
+	"github.com/open-local/open-local/pkg/devfile/devtest"
 	"github.com/open-local/open-local/pkg/exclusive"
 	"github.com/open-local/open-local/pkg/hostexec"
 	"github.com/open-local/open-local/pkg/initplan"
@@ -88,6 +90,18 @@ func be(width int, value uint64) string {
 // bytesAt is a state that is a few bytes at a place.
 func bytesAt(at int64, content string) func(victim) {
 	return func(v victim) { v.write(at, content) }
+}
+
+// noise is two MiB in which nobody finds anything.
+func noise() string {
+	b, state := make([]byte, 2<<20), uint32(1)
+	for i := range b {
+		state ^= state << 13
+		state ^= state >> 17
+		state ^= state << 5
+		b[i] = byte(state)
+	}
+	return string(b)
 }
 
 func labelled(kind string) func(victim) {
@@ -221,6 +235,21 @@ var hostile = map[string]func(v victim){
 	"LSI RAID at the end": bytesAt(-512, "$XIDE$"),
 	"a minix file system": bytesAt(0x400, le(2, 64)+le(2, 64)+le(2, 1)+le(2, 1)+le(2, 7)+le(2, 0)+le(4, 0x10081c00)+le(2, 0x138f)+le(2, 1)),
 
+	"a database that has the disk for itself":             bytesAt(0, "page 1 of a database"),
+	"something in its first MiB that nothing recognises":  bytesAt(1<<20-8, "a byte"),
+	"something in its last MiB that nothing recognises":   bytesAt(-1<<20, "a byte"),
+	"something in its last bytes that nothing recognises": bytesAt(-8, "the end."),
+	"encrypted without a heading":                         bytesAt(0, noise()),
+	"a file system whose signature was taken away": func(v victim) {
+		v.run("mkfs.ext4", "-q", v.disk)
+		v.run("wipefs", "--all", "--quiet", v.disk)
+	},
+	"a physical volume whose label was taken away": func(v victim) {
+		v.run("lvm", "vgcreate", "victim", v.disk)
+		v.run("lvm", "vgremove", "victim")
+		v.run("lvm", "pvremove", v.disk)
+	},
+
 	"mounted": func(v victim) {
 		v.run("mkfs.ext2", "-q", v.disk)
 		dir := v.TempDir()
@@ -262,7 +291,7 @@ func TestADestroyersTable(t *testing.T) {
 		}
 	}
 	book := exclusive.NewBook(t.TempDir())
-	host := Host{Groups: lvm.New(runner), Devices: blockdev.New(runner, "/"), Wiper: wipe.New(runner, "/"), Mounts: mounts.New(runner, "/"), Book: book}
+	host := Host{Groups: lvm.New(runner), Devices: blockdev.New(runner, "/"), Wiper: wipe.New(runner, "/"), Mounts: mounts.New(runner, "/"), Book: book, Begun: begun.New(t.TempDir())}
 	specs := map[string]v1alpha1.ResourceToBeInited{
 		"a group, with a leave to wipe something else": {
 			VGs:  []v1alpha1.VGToBeInited{{Name: "of-the-victim", Devices: []string{disk}}},
@@ -320,7 +349,6 @@ func (v victim) clean() {
 	for _, path := range append(left, v.disk) {
 		runOnHost(v.T, "wipefs", "--all", "--force", "--quiet", path)
 	}
-	v.write(0, strings.Repeat("\x00", 4<<20))
-	v.write(-4<<20, strings.Repeat("\x00", 4<<20))
+	devtest.Blank(v.T, v.disk)
 	runOnHost(v.T, "blockdev", "--rereadpt", v.disk)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/open-local/open-local/apis/storage/v1alpha1"
 	"github.com/open-local/open-local/pkg/blockdev"
+	"github.com/open-local/open-local/pkg/devfile/devtest"
 	"github.com/open-local/open-local/pkg/exclusive"
 	"github.com/open-local/open-local/pkg/initplan"
 	"github.com/open-local/open-local/pkg/volume"
@@ -91,6 +92,9 @@ func TestRealDisksAreOffered(t *testing.T) {
 	speak()
 	wantReason("a disk with a file system is not", blockdev.HasSignature)
 	n.host("wipefs", "--all", disk)
+	speak()
+	wantReason("what is left of a file system is not blank", blockdev.HasData)
+	devtest.Blank(t, disk)
 	n.host("blockdev", "--setro", disk)
 	speak()
 	wantReason("a read-only disk is not", blockdev.IsReadOnly)
@@ -104,7 +108,7 @@ func TestRealDisksAreOffered(t *testing.T) {
 			return d.Name == disk+"1" && d.Reason == notSelected && strings.HasPrefix(d.ID, "wwn-0x33333330000007d0-partuuid-")
 		})
 	})
-	n.host("wipefs", "--all", "--force", disk)
+	devtest.Blank(t, disk)
 	n.host("blockdev", "--rereadpt", disk)
 	speak()
 	wantReason("a disk that is blank again is offered", "")
@@ -115,7 +119,7 @@ func TestARealDiskWithDataIsUsedAgainWhenTheSpecSaysSo(t *testing.T) {
 	runOnHost(t, "mkfs.ext4", "-q", disk)
 	t.Cleanup(func() {
 		runOnHost(t, "lvm", "vgremove", "--force", "--yes", realGroup)
-		runOnHost(t, "lvm", "pvremove", "--force", "--yes", disk)
+		devtest.Blank(t, disk)
 	})
 	n := newRealNode(t, disk)
 	var info v1alpha1.DeviceInfo
@@ -150,7 +154,7 @@ func TestARealDiskThatGrows(t *testing.T) {
 	runOnHost(t, "dmsetup", "create", name, "--uuid", "test-disk", "--table", "0 409600 linear "+below+" 2048") // of 200 MiB
 	t.Cleanup(func() {
 		runOnHost(t, "lvm", "vgremove", "--force", "--yes", realGroup)
-		runOnHost(t, "lvm", "pvremove", "--force", "--yes", disk)
+		devtest.Blank(t, disk)
 		runOnHost(t, "dmsetup", "remove", name)
 	})
 	n := newRealNode(t, disk)
@@ -183,7 +187,7 @@ func TestARealGroupThatLosesADisk(t *testing.T) {
 	n := newRealNode(t, below, lost)
 	t.Cleanup(func() {
 		runOnHost(t, "lvm", "vgremove", "--force", "--yes", realGroup)
-		runOnHost(t, "lvm", "pvremove", "--force", "--yes", below, lost)
+		devtest.Blank(t, below, lost)
 	})
 	var id string
 	n.wantReport("a group of two disks", func(s v1alpha1.NodeLocalStorageStatus) bool {
@@ -221,7 +225,7 @@ func TestARealMountPointIsMadeOnceAndMountedAgain(t *testing.T) {
 	const at = "/mnt/open-local/a"
 	t.Cleanup(func() {
 		runOnHost(t, "umount", at)
-		runOnHost(t, "wipefs", "--all", disk)
+		devtest.Blank(t, disk)
 	})
 	n := newRealNode(t)
 	n.edit(func(nls *v1alpha1.NodeLocalStorage) {

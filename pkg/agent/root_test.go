@@ -18,8 +18,10 @@ import (
 	"k8s.io/client-go/tools/record"
 
 	"github.com/open-local/open-local/apis/storage/v1alpha1"
+	"github.com/open-local/open-local/pkg/begun"
 	"github.com/open-local/open-local/pkg/blockdev"
 	"github.com/open-local/open-local/pkg/client/clientset/versioned/fake"
+	"github.com/open-local/open-local/pkg/devfile/devtest"
 	"github.com/open-local/open-local/pkg/exclusive"
 	"github.com/open-local/open-local/pkg/hostexec"
 	"github.com/open-local/open-local/pkg/lvm"
@@ -82,7 +84,7 @@ func newRealNode(t *testing.T, devices ...string) *realNode {
 		return host.Run(ctx, name, args...)
 	})
 	n.agent, err = New(Options{Node: "n1", Driver: volume.DefaultDriver, HostRoot: "/", Interval: time.Hour, Heartbeat: time.Hour},
-		Host{Groups: lvm.New(counted), Devices: blockdev.New(counted, "/"), Wiper: wipe.New(counted, "/"), Mounts: mounts.New(counted, "/"), Book: exclusive.NewBook("/")}, n.client, n.events, prometheus.NewRegistry())
+		Host{Groups: lvm.New(counted), Devices: blockdev.New(counted, "/"), Wiper: wipe.New(counted, "/"), Mounts: mounts.New(counted, "/"), Book: exclusive.NewBook("/"), Begun: begun.New("/")}, n.client, n.events, prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +166,7 @@ func TestRealDisksBecomeAGroup(t *testing.T) {
 	runOnHost(t, "mkfs.ext4", "-q", "-F", second)
 	t.Cleanup(func() {
 		runOnHost(t, "lvm", "vgremove", "--force", "--yes", realGroup)
-		runOnHost(t, "lvm", "pvremove", "--force", "--yes", first, second)
+		devtest.Blank(t, first, second)
 	})
 	n := newRealNode(t, first, second)
 
@@ -206,7 +208,7 @@ func TestRealDisksBecomeAGroup(t *testing.T) {
 		return g.Allocatable == g.Total
 	})
 
-	n.host("wipefs", "--all", second)
+	devtest.Blank(t, second)
 	if err := os.WriteFile(filepath.Join("/sys/class/block", filepath.Base(second), "uevent"), []byte("change"), 0); err != nil {
 		t.Fatal(err) // what udev does when a program that wrote to a disk closes it
 	}

@@ -20,6 +20,10 @@ type sighting struct {
 	// occupied says why nothing can be mounted at paths of the spec.
 	occupied map[string]string
 	holdings holdings
+	begun    changes
+	// unfinished holds, by identity, the devices on which there is what was left when they
+	// were being made what the spec asks for.
+	unfinished map[string]bool
 	// ids says who the devices are, or were when they were last seen, by path.
 	ids map[string]string
 	// listed holds what the device paths of the spec lead to.

@@ -152,6 +152,9 @@ func (a *Agent) sync(ctx context.Context, nls *v1alpha1.NodeLocalStorage) (sight
 		if err != nil {
 			return sighting{}, nil, fmt.Errorf("looking at node %s: %w", nls.Name, err)
 		}
+		if err := a.settle(nls, seen); err != nil {
+			return sighting{}, nil, fmt.Errorf("looking at node %s: %w", nls.Name, err)
+		}
 		steps, problems := initplan.Make(nls.Spec.StorageSpec, a.node(seen, nls.Status))
 		failures := a.left(steps)
 		if round == maxRounds || !a.toTry(steps) {

@@ -59,11 +59,16 @@ type WipeDevice struct {
 	ID       string // who the device is
 	Device   string // as the node calls it
 	Contents string // what is on it and on no account anything else
+	// Agreed is what the spec says is on it: the same, unless a wipe was cut short.
+	Agreed string
 }
 
 func (WipeDevice) step() {}
 
 func (s WipeDevice) String() string {
+	if s.Contents != s.Agreed {
+		return fmt.Sprintf("go on destroying all that was on %s (%s, contents %s), as the spec asks", s.Device, s.ID, s.Agreed)
+	}
 	return fmt.Sprintf("destroy all that is on %s (%s, contents %s), as the spec asks", s.Device, s.ID, s.Contents)
 }
 
@@ -96,6 +101,9 @@ type Disk struct {
 	// Contents stands for what is on it; empty when it is blank, or could not be looked at.
 	Contents string
 	Blank    bool
+	// HalfWiped is what was on it when a wipe began that was cut short, where nothing that
+	// anybody would recognise is on it since; else it is empty.
+	HalfWiped string
 	// Keep says why it is not to be wiped, whoever asks; empty when nothing is against it.
 	Keep []Objection
 }

@@ -241,7 +241,7 @@ func (p *planner) judge(group, listed string, device Device) (problem *Problem, 
 		return because(DeviceListedTwice, "it is listed for %s", strings.Join(others, " and "))
 	}
 	if device.Orphan {
-		return because(OrphanPV, "it is a physical volume of no group that could be found; if nothing on it is needed, remove that with pvremove")
+		return because(OrphanPV, "it is a physical volume of no group that could be found; if nothing on it is needed, say so in resourceToBeInited.wipe")
 	}
 	if len(device.Objections) > 0 {
 		first := device.Objections[0]

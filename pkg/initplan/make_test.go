@@ -291,12 +291,13 @@ func TestMakeSaysWhy(t *testing.T) {
 
 func TestStepsCanBeRead(t *testing.T) {
 	for want, step := range map[string]initplan.Step{
-		"create volume group pool from /dev/vdc, /dev/vdd":                           initplan.CreateGroup{Group: "pool", Devices: []string{"/dev/vdc", "/dev/vdd"}},
-		"grow volume group pool into what /dev/vdc has become larger by":             initplan.GrowDevice{Group: "pool", Device: "/dev/vdc"},
-		"destroy all that is on /dev/vdc (wwn-0x1, contents 3f2a), as the spec asks": initplan.WipeDevice{ID: "wwn-0x1", Device: "/dev/vdc", Contents: "3f2a"},
-		"make an xfs file system on /dev/vdd for mount point /mnt/a":                 initplan.MakeFileSystem{Path: "/mnt/a", Device: "/dev/vdd", FSType: "xfs"},
-		"mount the xfs file system on /dev/vdd at /mnt/a":                            initplan.MountFileSystem{Path: "/mnt/a", Device: "/dev/vdd", FSType: "xfs"},
-		"extend volume group pool by /dev/vdc":                                       initplan.ExtendGroup{Group: "pool", Devices: []string{"/dev/vdc"}},
+		"create volume group pool from /dev/vdc, /dev/vdd":                                     initplan.CreateGroup{Group: "pool", Devices: []string{"/dev/vdc", "/dev/vdd"}},
+		"grow volume group pool into what /dev/vdc has become larger by":                       initplan.GrowDevice{Group: "pool", Device: "/dev/vdc"},
+		"destroy all that is on /dev/vdc (wwn-0x1, contents 3f2a), as the spec asks":           initplan.WipeDevice{ID: "wwn-0x1", Device: "/dev/vdc", Contents: "3f2a", Agreed: "3f2a"},
+		"go on destroying all that was on /dev/vdc (wwn-0x1, contents 3f2a), as the spec asks": initplan.WipeDevice{ID: "wwn-0x1", Device: "/dev/vdc", Contents: "77c0", Agreed: "3f2a"},
+		"make an xfs file system on /dev/vdd for mount point /mnt/a":                           initplan.MakeFileSystem{Path: "/mnt/a", Device: "/dev/vdd", FSType: "xfs"},
+		"mount the xfs file system on /dev/vdd at /mnt/a":                                      initplan.MountFileSystem{Path: "/mnt/a", Device: "/dev/vdd", FSType: "xfs"},
+		"extend volume group pool by /dev/vdc":                                                 initplan.ExtendGroup{Group: "pool", Devices: []string{"/dev/vdc"}},
 	} {
 		if got := step.String(); got != want {
 			t.Errorf("got %q, want %q", got, want)

@@ -37,9 +37,9 @@ func (p *planner) wipe(entry v1alpha1.DeviceToBeWiped) {
 	case d.Blank: // as it was to be
 	case len(d.Keep) > 0:
 		because(d.Keep[0].Reason, "%s %s", d.Path, d.Keep[0].Message)
-	case d.Contents != entry.Contents:
+	case d.Contents != entry.Contents && (d.HalfWiped == "" || d.HalfWiped != entry.Contents):
 		because(ContentsChanged, "the contents of %s are %s, and the spec has %.64s; somebody has used it since", d.Path, d.Contents, entry.Contents)
 	default:
-		p.steps = append(p.steps, WipeDevice{ID: d.ID, Device: d.Path, Contents: d.Contents})
+		p.steps = append(p.steps, WipeDevice{ID: d.ID, Device: d.Path, Contents: d.Contents, Agreed: entry.Contents})
 	}
 }

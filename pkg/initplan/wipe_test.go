@@ -31,6 +31,9 @@ func TestADeviceIsWipedOnlyWhenTheSpecNamesItAndWhatIsOnIt(t *testing.T) {
 		"somebody has used it since":        {wipe: []v1alpha1.DeviceToBeWiped{entry}, disks: []initplan.Disk{with(func(d *initplan.Disk) { d.Contents = "9999" })}, reason: "ContentsChanged"},
 		"it could not be looked at":         {wipe: []v1alpha1.DeviceToBeWiped{entry}, disks: []initplan.Disk{with(func(d *initplan.Disk) { d.Contents = "" })}, reason: "ContentsChanged"},
 		"it is blank, which is all right":   {wipe: []v1alpha1.DeviceToBeWiped{entry}, disks: []initplan.Disk{with(func(d *initplan.Disk) { d.Blank, d.Contents = true, "" })}},
+		"a wipe of these was cut short":     {wipe: []v1alpha1.DeviceToBeWiped{entry}, disks: []initplan.Disk{with(func(d *initplan.Disk) { d.Contents, d.HalfWiped = "77c0", "3f2a" })}, want: true},
+		"a wipe of others was cut short":    {wipe: []v1alpha1.DeviceToBeWiped{entry}, disks: []initplan.Disk{with(func(d *initplan.Disk) { d.Contents, d.HalfWiped = "77c0", "0000" })}, reason: "ContentsChanged"},
+		"nothing was, and none is asked":    {wipe: []v1alpha1.DeviceToBeWiped{{ID: "wwn-0x1"}}, disks: []initplan.Disk{disk}, reason: "ContentsChanged"},
 		"it is in use":                      {wipe: []v1alpha1.DeviceToBeWiped{entry}, disks: []initplan.Disk{with(func(d *initplan.Disk) { d.Keep = []initplan.Objection{{Reason: "Mounted", Message: "is mounted"}} })}, reason: "Mounted"},
 		"there is none":                     {wipe: []v1alpha1.DeviceToBeWiped{entry}, disks: []initplan.Disk{with(func(d *initplan.Disk) { d.ID = "wwn-0x2" })}, reason: "DeviceMissing"},
 		"there are two":                     {wipe: []v1alpha1.DeviceToBeWiped{entry}, disks: []initplan.Disk{disk, disk}, reason: "SameIdentity"},
@@ -41,7 +44,7 @@ func TestADeviceIsWipedOnlyWhenTheSpecNamesItAndWhatIsOnIt(t *testing.T) {
 				initplan.Node{Disks: tc.disks, Wiped: tc.before})
 			var want []initplan.Step
 			if tc.want {
-				want = []initplan.Step{initplan.WipeDevice{ID: "wwn-0x1", Device: "/dev/vdc", Contents: "3f2a"}}
+				want = []initplan.Step{initplan.WipeDevice{ID: "wwn-0x1", Device: "/dev/vdc", Contents: tc.disks[0].Contents, Agreed: "3f2a"}}
 			}
 			if diff := cmp.Diff(want, steps); diff != "" {
 				t.Errorf("steps (-want +got):\n%s", diff)

@@ -35,6 +35,8 @@ var commands = map[string]command{
 	"vgcreate":  {atLeast: 2, run: (*Fake).vgcreate},
 	"vgextend":  {atLeast: 2, run: (*Fake).vgextend},
 	"vgchange":  {valued: []string{"--addtag", "--deltag"}, atLeast: 1, run: (*Fake).vgchange},
+	"pvcreate":  {atLeast: 1, run: (*Fake).pvcreate},
+	"pvremove":  {atLeast: 1, run: (*Fake).pvremove},
 	"pvresize":  {atLeast: 1, run: (*Fake).pvresize},
 	"vgmknodes": {run: (*Fake).vgmknodes},
 	"vgremove":  {plain: []string{"--yes"}, atLeast: 1, run: (*Fake).vgremove},

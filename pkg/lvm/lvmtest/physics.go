@@ -145,8 +145,41 @@ func (g *group) removeSelected(v *logical, selection string) (string, *failure) 
 	return out.String(), nil
 }
 
-// join makes disks members of g, after looking at all of them.
-func (f *Fake) join(g *group, devices []string) *failure {
+// pvcreate makes physical volumes that are in no group, as a vgcreate that is cut short
+// leaves them.
+func (f *Fake) pvcreate(l line) (string, *failure) {
+	if problem := f.mayJoin(l.positional); problem != nil {
+		return "", problem
+	}
+	for _, device := range l.positional {
+		f.initialise(f.disks[device])
+	}
+	return "", nil
+}
+
+// pvremove makes disks blank that are in no group.
+func (f *Fake) pvremove(l line) (string, *failure) {
+	for _, device := range l.positional {
+		switch d := f.disks[device]; {
+		case d == nil || d.lost || d.pv == nil:
+			return "", failed("No PV found on device %s.", device)
+		case d.pv.group != nil:
+			return "", failed("PV %s is used by VG %s so please use vgreduce first.", device, d.pv.group.name)
+		default:
+			d.pv = nil
+		}
+	}
+	return "", nil
+}
+
+func (f *Fake) initialise(d *disk) {
+	if d.pv == nil {
+		d.pv = &physical{disk: d, uuid: f.uuid()}
+	}
+}
+
+// mayJoin refuses what cannot become a member of a group.
+func (f *Fake) mayJoin(devices []string) *failure {
 	for _, device := range devices {
 		d := f.disks[device]
 		switch {
@@ -162,11 +195,17 @@ func (f *Fake) join(g *group, devices []string) *failure {
 			return failed("Device %s too small.", device)
 		}
 	}
+	return nil
+}
+
+// join makes disks members of g, after looking at all of them.
+func (f *Fake) join(g *group, devices []string) *failure {
+	if problem := f.mayJoin(devices); problem != nil {
+		return problem
+	}
 	for _, device := range devices {
 		d := f.disks[device]
-		if d.pv == nil {
-			d.pv = &physical{disk: d, uuid: f.uuid()}
-		}
+		f.initialise(d)
 		d.pv.group = g
 		d.pv.total = int64((d.size - metadata).Floor(extent) / extent)
 		g.pvs = append(g.pvs, d.pv)
