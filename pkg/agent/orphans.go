@@ -43,7 +43,9 @@ func (s sighting) orphans(nls *v1alpha1.NodeLocalStorage, driver string, on map[
 		}
 	}
 	for _, r := range s.holdings {
-		add(v1alpha1.Orphan{VolumeID: r.Volume, VolumeType: string(r.Kind), Path: r.Path, ID: r.ID, Total: int64(r.Size), Block: r.Block})
+		add(withOwner(v1alpha1.Orphan{
+			VolumeID: r.Volume, VolumeType: string(r.Kind), Path: r.Path, ID: r.ID, Total: int64(r.Size), Block: r.Block, FsType: on[r.Volume],
+		}, r.Tags))
 	}
 	slices.SortFunc(all, byName(func(o v1alpha1.Orphan) string { return o.VolumeID }))
 	return all
@@ -60,28 +62,48 @@ func logicalOrphan(v lvm.Volume, fsType string) v1alpha1.Orphan {
 		made := metav1.NewTime(v.Made).Rfc3339Copy()
 		o.CreatedAt = &made
 	}
-	if namespace, name, ok := volume.ClaimFromTags(v.Tags); ok {
+	return withOwner(o, v.Tags)
+}
+
+// withOwner adds whose the volume was, as its tags say.
+func withOwner(o v1alpha1.Orphan, tags []string) v1alpha1.Orphan {
+	if namespace, name, ok := volume.ClaimFromTags(tags); ok {
 		o.Claim = namespace + "/" + name
 	}
-	o.Cluster, _ = volume.ClusterFromTags(v.Tags)
+	o.Cluster, _ = volume.ClusterFromTags(tags)
 	return o
 }
 
-// lookAtOrphans finds out what file system is on logical volumes that became orphans,
-// once for each: whoever adopts one has to say it.
+// lookAtOrphans finds out what file system is on volumes that became orphans, once for
+// each: whoever adopts one has to say it.
 func (a *Agent) lookAtOrphans(ctx context.Context, nls *v1alpha1.NodeLocalStorage) {
 	now := map[string]string{}
 	for _, o := range a.view.seen.orphans(nls, a.options.Driver, nil) {
-		if o.VolumeType != string(volume.LVM) {
+		path := a.view.seen.deviceOf(o)
+		if path == "" {
 			continue
 		}
 		known, is := a.onOrphans[o.VolumeID]
 		if !is {
-			known = a.fileSystemOn(ctx, lvm.DevicePath(o.VGName, volume.NameOf(o.VolumeID)))
+			known = a.fileSystemOn(ctx, path)
 		}
 		now[o.VolumeID] = known
 	}
 	a.onOrphans = now
+}
+
+// deviceOf returns what the device of an orphan is called now that may hold a file system, or
+// "" where there is none.
+func (s sighting) deviceOf(o v1alpha1.Orphan) string {
+	switch {
+	case o.VolumeType == string(volume.LVM):
+		return lvm.DevicePath(o.VGName, volume.NameOf(o.VolumeID))
+	case o.VolumeType == string(volume.Device) && !o.Block:
+		if i := slices.IndexFunc(s.disks, func(d disk) bool { return d.ID == o.ID }); i >= 0 {
+			return s.disks[i].Path
+		}
+	}
+	return ""
 }
 
 // fileSystemOn returns the type of the file system on a device, or "" when there is none

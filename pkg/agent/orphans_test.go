@@ -152,6 +152,27 @@ func TestWholeDevicesCanBeOrphans(t *testing.T) {
 	})
 }
 
+func TestAnOrphanThatIsAWholeDeviceSaysWhoseItWasAndWhatIsOnItWhateverItIsCalled(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newStation(t, "/dev/vdc")
+		s.apply(orphaned(t, "v"))
+		record := exclusive.Record{
+			Volume: "v", Kind: volume.Device, ID: "serial-vdc", Path: "/dev/vdx", Size: diskSize, State: exclusive.Ready,
+			Tags: volume.OwnerTags(volume.DefaultDriver, "cluster-1", "default", "data"),
+		}
+		if err := exclusive.NewBook(s.root).Put(record); err != nil {
+			t.Fatal(err)
+		}
+		s.block.change(func() { s.block.signatures["/dev/vdc"] = "ext4" })
+		s.start()
+		s.wantOrphans(v1alpha1.Orphan{
+			VolumeID: "v", VolumeType: "Device", Path: "/dev/vdx", ID: "serial-vdc", Total: int64(diskSize), FsType: "ext4", Since: metav1.NewTime(foundAt),
+			Claim: "default/data", Cluster: "cluster-1",
+			Reason: v1alpha1.NoPersistentVolume, Message: "no PersistentVolume has named it since 2026-03-04 05:06 UTC",
+		})
+	})
+}
+
 func TestOrphansStayWhileTheNodeCannotBeLookedAt(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newStation(t, "/dev/vdc")

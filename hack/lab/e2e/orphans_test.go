@@ -15,8 +15,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/open-local/open-local/apis/storage/v1alpha1"
 )
 
 // program builds open-local as for the image, when it is first needed, and runs it as the
@@ -52,28 +55,13 @@ func orphansOfANodeThatCameBack(b *bench) {
 	keep, drop := b.volumeOf("keep"), b.volumeOf("drop")
 	b.removePod("writer")
 
-	before := b.report(node)
-	b.must(b.kube.CoreV1().Nodes().Delete(b.Context(), node, metav1.DeleteOptions{}), "deleting node %s", node)
-	for _, name := range []string{"keep", "drop"} {
-		b.removeClaim(name)
-	}
-	b.soon(b.noVolumes)
-	b.wantClusterEvent(keep.Name, "VolumeLeftOnNode", node, keep.Name)
-	b.soon(func(ctx context.Context) (string, error) {
-		all, err := b.local.CsiV1alpha1().NodeLocalStorages().List(ctx, metav1.ListOptions{})
-		if err != nil {
-			return "", err
+	b.leaveAndComeBack(node, func() {
+		for _, name := range []string{"keep", "drop"} {
+			b.removeClaim(name)
 		}
-		for _, nls := range all.Items {
-			if nls.UID == before {
-				return "the report of node " + node + " is still there", nil
-			}
-		}
-		return "", nil
+		b.soon(b.noVolumes)
+		b.wantClusterEvent(keep.Name, "VolumeLeftOnNode", node, keep.Name)
 	})
-
-	// A kubelet registers its node when it starts.
-	b.exec(b.Context(), node, "sh", "-c", "kill -TERM $(grep -lx kubelet /proc/[0-9]*/comm | cut -d/ -f3)")
 	for _, pv := range []*corev1.PersistentVolume{keep, drop} {
 		b.exec(b.Context(), node, "lvs", pv.Spec.CSI.VolumeAttributes["vgName"]+"/"+pv.Name)
 	}
@@ -110,6 +98,143 @@ func orphansOfANodeThatCameBack(b *bench) {
 	b.must(err, "changing the policy of volume %s", keep.Name)
 }
 
+// leaveAndComeBack takes a node out of the cluster, and back once its report is gone and
+// what is to happen meanwhile has happened.
+func (b *bench) leaveAndComeBack(node string, meanwhile func()) {
+	b.Helper()
+	before := b.report(node)
+	b.must(b.kube.CoreV1().Nodes().Delete(b.Context(), node, metav1.DeleteOptions{}), "deleting node %s", node)
+	meanwhile()
+	b.soon(func(ctx context.Context) (string, error) {
+		all, err := b.local.CsiV1alpha1().NodeLocalStorages().List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return "", err
+		}
+		for _, nls := range all.Items {
+			if nls.UID == before {
+				return "the report of node " + node + " is still there", nil
+			}
+		}
+		return "", nil
+	})
+	// A kubelet registers its node when it starts.
+	b.exec(b.Context(), node, "sh", "-c", "kill -TERM $(grep -lx kubelet /proc/[0-9]*/comm | cut -d/ -f3)")
+}
+
+// wholeOrphans does to whole disks and a mount point what is done to logical volumes, beside a disk
+// that is nobody's business.
+func wholeOrphans(b *bench) {
+	node := b.nodes[1]
+	const at = "/mnt/open-local/left"
+	run := func(argv ...string) string { b.Helper(); return b.exec(b.Context(), node, argv...) }
+	disks, more := b.addDisks(node, "256M"), b.addDisks(node, "256M")
+	mounted, bystander := more[0], more[1]
+	b.afterwards(func(ctx context.Context) {
+		b.exec(ctx, node, "umount", at)
+		b.exec(ctx, node, "rm", "-r", "/mnt/open-local")
+	})
+	run("mkfs.ext4", "-q", bystander)
+	sum := run("sha256sum", bystander)
+	spec := groups()
+	spec.ListConfig.Devices.Include = disks
+	spec.ListConfig.MountPoints.Include = []string{"/mnt/open-local/.*"}
+	spec.ResourceToBeInited.MountPoints = []v1alpha1.MountPointToBeInited{{Path: at, Device: mounted, Options: []string{"noatime"}}}
+	b.configure(node, spec)
+	b.wantMountPoint(node, at, mounted, "")
+
+	disk := b.addWholeClass("disk", "Device", func(c *storagev1.StorageClass) { c.Parameters["wipe"] = "zero" })
+	point := b.addWholeClass("mounted", "MountPoint")
+	names := []string{"keep", "drop", "left"}
+	b.addClaims(claim("keep", disk, "128Mi"), claim("drop", disk, "128Mi"), claim("left", point, "64Mi"))
+	write := "for dir in /data /data2 /data3; do echo precious > $dir/file; done; sync"
+	b.addPods(pod("writer", write, once, onNode(node), mounting(names...)))
+	b.wantDone("writer")
+	keep, drop, left := b.volumeOf("keep"), b.volumeOf("drop"), b.volumeOf("left")
+	on := func(pv *corev1.PersistentVolume) string { return pv.Spec.CSI.VolumeAttributes["Device"] }
+	ids := map[string]string{on(keep): b.idOf(node, on(keep)), on(drop): b.idOf(node, on(drop))}
+	b.removePod("writer")
+	b.letGo(node, on(keep))
+	b.letGo(node, on(drop))
+
+	b.leaveAndComeBack(node, func() {
+		for _, name := range names {
+			b.removeClaim(name)
+		}
+		b.soon(b.noVolumes)
+		for _, pv := range []*corev1.PersistentVolume{keep, drop, left} {
+			b.wantClusterEvent(pv.Name, "VolumeLeftOnNode", node, pv.Name)
+		}
+	})
+	b.wantOrphans(node, keep.Name+" ext4 "+b.ns+"/keep", drop.Name+" ext4 "+b.ns+"/drop", left.Name+"  "+b.ns+"/left")
+	b.wantClusterEvent(node, "OrphanVolumes", keep.Name, drop.Name, left.Name)
+	b.wantMetric(node, "agent", fmt.Sprintf("open_local_orphan_volumes{node=%q} 3", node))
+	listed := b.orphans("list", node)
+	for _, want := range []string{keep.Name, drop.Name, left.Name, on(keep), on(drop), at, b.ns + "/left"} {
+		if !strings.Contains(listed, want) {
+			b.Errorf("the list does not say %q:\n%s", want, listed)
+		}
+	}
+	for path, id := range ids { // nothing is offered, and all of it is there
+		b.wantDevice(node, path, id, "Taken")
+	}
+	b.wantMountPoint(node, at, mounted, "Taken")
+	if said := run("cat", at+"/file"); said != "precious\n" {
+		b.Errorf("in %s there is %q", at, said)
+	}
+
+	b.orphans("remove", node, drop.Name, "--yes")
+	b.wantDevice(node, on(drop), ids[on(drop)], "") // only what is blank is offered
+	if said := run("sh", "-c", "grep -c precious "+on(drop)+" || true"); strings.TrimSpace(said) != "0" {
+		b.Errorf("on %s there is still what was written there", on(drop))
+	}
+	b.orphans("remove", node, left.Name, "--yes")
+	b.wantMountPoint(node, at, mounted, "")
+	if said := strings.TrimSpace(run("ls", "-A", at)); said != "lost+found" {
+		b.Errorf("in the mount point is left: %s", said)
+	}
+	b.wantDevice(node, on(keep), ids[on(keep)], "Taken")
+
+	b.orphans("adopt", node, keep.Name, "--claim", b.ns+"/again", "--storage-class", disk)
+	again := claim("again", disk, "128Mi")
+	again.Spec.VolumeName = keep.Name
+	b.addClaims(again)
+	b.addPods(pod("reader", "grep precious /data/file", once, mounting("again")))
+	b.wantDone("reader")
+	b.wantOrphans(node)
+	b.wantMetric(node, "agent", fmt.Sprintf("open_local_orphan_volumes{node=%q} 0", node))
+	if now := run("sha256sum", bystander); now != sum {
+		b.Errorf("a disk that was nobody's business was written to: %s before, %s after", sum, now)
+	}
+	patch := []byte(`{"spec":{"persistentVolumeReclaimPolicy":"Delete"}}`)
+	_, err := b.kube.CoreV1().PersistentVolumes().Patch(b.Context(), keep.Name, types.MergePatchType, patch, metav1.PatchOptions{})
+	b.must(err, "changing the policy of volume %s", keep.Name)
+	b.removePod("reader")
+	b.removeClaim("again")
+	b.wantDevice(node, on(keep), ids[on(keep)], "")
+}
+
+// wantMetric waits until a part of open-local on a node says a line of its metrics.
+func (b *bench) wantMetric(node, component, line string) {
+	b.Helper()
+	b.soon(func(ctx context.Context) (string, error) {
+		pods, err := b.kube.CoreV1().Pods(installedIn).List(ctx, metav1.ListOptions{
+			LabelSelector: "app.kubernetes.io/component=open-local-" + component, FieldSelector: "spec.nodeName=" + node,
+		})
+		if err != nil || len(pods.Items) != 1 {
+			return fmt.Sprintf("there are %d of %s on %s", len(pods.Items), component, node), err
+		}
+		said, err := b.kube.CoreV1().RESTClient().Get().Namespace(installedIn).Resource("pods").Name(pods.Items[0].Name + ":10736").
+			SubResource("proxy").Suffix("metrics").DoRaw(ctx)
+		if err != nil {
+			return err.Error(), nil // it may just be coming back
+		}
+		if !strings.Contains(string(said), line+"\n") {
+			return fmt.Sprintf("the metrics of %s on %s do not say %s", component, node, line), nil
+		}
+		return "", nil
+	})
+}
+
 // report returns which NodeLocalStorage a node has.
 func (b *bench) report(node string) types.UID {
 	b.Helper()
@@ -139,7 +264,7 @@ func (b *bench) wantOrphans(node string, want ...string) {
 		var got []string
 		for _, o := range nls.Status.Orphans {
 			got = append(got, o.VolumeID+" "+o.FsType+" "+o.Claim)
-			if o.CreatedAt == nil || o.Since.Before(o.CreatedAt) {
+			if (o.CreatedAt == nil) == (o.VGName != "") || o.CreatedAt != nil && o.Since.Before(o.CreatedAt) {
 				return fmt.Sprintf("orphan %s was made at %s and is one since %s", o.VolumeID, o.CreatedAt, o.Since), nil
 			}
 		}

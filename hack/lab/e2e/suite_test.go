@@ -76,6 +76,7 @@ func TestOpenLocal(t *testing.T) {
 		{"a reboot keeps the data and mounts come back", rebootKeepsData},
 		{"a power cut keeps what was synced", powerCutKeepsData},
 		{"a node that is deleted and comes back shows its volumes as orphans, which can be adopted and removed", orphansOfANodeThatCameBack},
+		{"disks and a mount point of a node that came back are orphans, which can be adopted and are wiped when they are removed", wholeOrphans},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
