@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -57,20 +58,30 @@ type realNode struct {
 	client    *fake.Clientset
 	events    *record.FakeRecorder
 	agent     *Agent
+	stop      func()
 	processes atomic.Int64
 	changes   watch.Interface
 }
 
-// newRealNode starts an agent that would look by itself once an hour: what it
-// reports it reports because it was told.
+// newRealNode starts an agent that is to make a group.
 func newRealNode(t *testing.T, devices ...string) *realNode {
+	t.Helper()
+	n := newIdleNode(t, func(nls *v1alpha1.NodeLocalStorage) {
+		nls.Spec.ListConfig.VGs.Include = []string{realGroup}
+		nls.Spec.ResourceToBeInited.VGs = []v1alpha1.VGToBeInited{{Name: realGroup, Devices: devices}}
+	})
+	n.start(hostexec.OnHost("/"))
+	return n
+}
+
+// newIdleNode is a node on which no agent runs yet.
+func newIdleNode(t *testing.T, spec func(*v1alpha1.NodeLocalStorage)) *realNode {
 	t.Helper()
 	n := &realNode{t: t, client: fake.NewSimpleClientset(), events: record.NewFakeRecorder(1000)}
 	ours := n.client.CsiV1alpha1().NodeLocalStorages()
 	nls := &v1alpha1.NodeLocalStorage{ObjectMeta: metav1.ObjectMeta{Name: "n1", UID: "first"}}
 	nls.Spec.NodeName = "n1"
-	nls.Spec.ListConfig.VGs.Include = []string{realGroup}
-	nls.Spec.ResourceToBeInited.VGs = []v1alpha1.VGToBeInited{{Name: realGroup, Devices: devices}}
+	spec(nls)
 	if _, err := ours.Create(t.Context(), nls, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -78,29 +89,39 @@ func newRealNode(t *testing.T, devices ...string) *realNode {
 	if n.changes, err = ours.Watch(t.Context(), metav1.ListOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	host := hostexec.OnHost("/")
+	return n
+}
+
+// start starts an agent that would look by itself once an hour: what it reports it reports
+// because it was told. It stops with the test, or before.
+func (n *realNode) start(host hostexec.Runner) {
+	n.t.Helper()
 	counted := hostexec.RunnerFunc(func(ctx context.Context, name string, args ...string) ([]byte, error) {
 		n.processes.Add(1)
 		return host.Run(ctx, name, args...)
 	})
-	n.agent, err = New(Options{Node: "n1", Driver: volume.DefaultDriver, HostRoot: "/", Interval: time.Hour, Heartbeat: time.Hour},
-		Host{Groups: lvm.New(counted), Devices: blockdev.New(counted, "/"), Wiper: wipe.New(counted, "/"), Mounts: mounts.New(counted, "/"), Book: exclusive.NewBook("/"), Begun: begun.New("/")}, n.client, n.events, prometheus.NewRegistry())
+	agent, err := New(Options{Node: "n1", Driver: volume.DefaultDriver, HostRoot: "/", Interval: time.Hour, Heartbeat: time.Hour},
+		Host{
+			Groups: lvm.New(counted), Devices: blockdev.New(counted, "/"), Wiper: wipe.New(counted, "/"), Mounts: mounts.New(counted, "/"),
+			Book: exclusive.NewBook("/"), Begun: begun.New("/"),
+		}, n.client, n.events, prometheus.NewRegistry())
 	if err != nil {
-		t.Fatal(err)
+		n.t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
+	n.agent = agent
+	ctx, cancel := context.WithCancel(n.t.Context())
 	done := make(chan error, 2)
-	go func() { done <- n.agent.Watch(ctx) }()
-	go func() { done <- n.agent.Run(ctx) }()
-	t.Cleanup(func() {
+	go func() { done <- agent.Watch(ctx) }()
+	go func() { done <- agent.Run(ctx) }()
+	n.stop = sync.OnceFunc(func() {
 		cancel()
 		for range cap(done) {
 			if err := <-done; err != nil {
-				t.Errorf("running the agent: %v", err)
+				n.t.Errorf("running the agent: %v", err)
 			}
 		}
 	})
-	return n
+	n.t.Cleanup(n.stop)
 }
 
 // host runs a program on the machine, behind the agent's back.
