@@ -101,6 +101,7 @@ func TestRealDisksAreOffered(t *testing.T) {
 	n.wantReport("a read-only disk is a condition", func(s v1alpha1.NodeLocalStorageStatus) bool { return hasCondition(s, blockdev.IsReadOnly, disk) })
 	n.host("blockdev", "--setrw", disk)
 	n.host("parted", "--script", disk, "mklabel", "gpt", "mkpart", "a", "1MiB", "20MiB")
+	devtest.Blank(t, disk+"1") // there is what the file system left
 	speak()
 	wantReason("a disk with partitions is not", blockdev.HasPartitions)
 	n.wantReport("a partition of it is", func(s v1alpha1.NodeLocalStorageStatus) bool {

@@ -156,6 +156,7 @@ func disksSayWhoTheyAre(b *bench) {
 	b.wantDevice(node, otherDisk, oneID, "HasSignature")
 
 	b.exec(b.Context(), node, "parted", "--script", oneDisk, "mklabel", "gpt", "mkpart", "a", "1MiB", "20MiB")
+	b.blank(b.Context(), node, oneDisk+"1") // there may be what former cases left
 	b.speak(b.Context(), node, oneDisk)
 	b.wantDevice(node, oneDisk, otherID, "HasPartitions")
 	b.wantDevice(node, oneDisk+"1", otherID+"-partuuid-", "")
