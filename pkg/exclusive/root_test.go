@@ -166,6 +166,9 @@ func TestNoByteOfAFormerTenantIsOnARealBlockVolume(t *testing.T) {
 	fill() // by whoever had the disk before us: nobody recognises it
 	want := Want{Volume: "v", ID: disk.ID, Block: true, Wipe: wipe.None}
 	_, err := l.real().Take(t.Context(), want, quietly)
+	wantError(t, err, ErrNotFit)
+	devtest.Blank(t, disk.Path) // and yet between its ends is what it was
+	_, err = l.real().Take(t.Context(), want, quietly)
 	must(t, err)
 	wantNothing()
 	fill()
