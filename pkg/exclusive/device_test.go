@@ -47,7 +47,11 @@ func (h *host) at(path string) blockdev.Device {
 func (h *host) Inspect(_ context.Context, path string) (blockdev.Evidence, error) {
 	d := h.at(path)
 	e := blockdev.Evidence{Path: path, Exists: d.Path != "", IsBlock: true, Type: "disk", Size: d.Size, Major: d.Major, Minor: d.Minor, ReadOnly: d.ReadOnly}
-	if what := h.on[d.ID]; what != "" && what != "bytes" {
+	switch what := h.on[d.ID]; what {
+	case "", "bytes": // which lie between its ends
+	case "data":
+		e.Data = "in its first MiB"
+	default:
 		e.Signatures = []blockdev.Signature{{Type: what}}
 	}
 	return e, h.fails("inspect")
@@ -146,8 +150,9 @@ func TestWhatCannotBeTaken(t *testing.T) {
 	b.mustTake(Want{Volume: "v", ID: "wwn-2", Size: gib})
 	b.host.disks = append(b.host.disks,
 		blockdev.Device{Path: "/dev/sdc", ID: "same", Size: gib}, blockdev.Device{Path: "/dev/sdd", ID: "same", Size: gib},
-		blockdev.Device{Path: "/dev/sde", ID: "full", Size: gib}, blockdev.Device{Path: "/dev/sdf", ID: "ro", Size: gib, ReadOnly: true})
-	b.host.on["full"] = "xfs"
+		blockdev.Device{Path: "/dev/sde", ID: "full", Size: gib}, blockdev.Device{Path: "/dev/sdf", ID: "ro", Size: gib, ReadOnly: true},
+		blockdev.Device{Path: "/dev/sdg", ID: "small", Size: gib})
+	b.host.on["full"], b.host.on["wwn-1"] = "xfs", "data"
 	for name, tc := range map[string]struct {
 		want Want
 		err  error
@@ -158,8 +163,9 @@ func TestWhatCannotBeTaken(t *testing.T) {
 		"the same as a block volume":          {Want{Volume: "v", ID: "wwn-2", Block: true}, ErrConflict},
 		"one that is not there":               {Want{Volume: "w", ID: "wwn-9"}, ErrGone},
 		"one that is there twice":             {Want{Volume: "w", ID: "same"}, ErrOther},
-		"one that is too small":               {Want{Volume: "w", ID: "wwn-1", Size: 11 * gib}, ErrTooSmall},
+		"one that is too small":               {Want{Volume: "w", ID: "small", Size: 11 * gib}, ErrTooSmall},
 		"one that holds something":            {Want{Volume: "w", ID: "full"}, ErrNotFit},
+		"one that holds what nobody knows":    {Want{Volume: "w", ID: "wwn-1"}, ErrNotFit},
 		"one that is read-only":               {Want{Volume: "w", ID: "ro"}, ErrNotFit},
 		"one that nothing tells from another": {Want{Volume: "w"}, ErrNotFit},
 	} {
@@ -231,6 +237,7 @@ func TestAVolumeOfTheFirstOpenLocalKeepsTheDeviceThatHadItsName(t *testing.T) {
 		err  error
 	}{
 		"a device with a file system":         {Ref{Volume: "v", Path: "/dev/sda"}, func(h *host) { h.on["wwn-1"] = "ext4" }, nil},
+		"a device with a database of its own": {Ref{Volume: "v", Path: "/dev/sda"}, func(h *host) { h.on["wwn-1"] = "data" }, nil},
 		"a device that shows nothing":         {Ref{Volume: "v", Path: "/dev/sda"}, func(*host) {}, nil},
 		"no name at all":                      {Ref{Volume: "v"}, func(*host) {}, ErrNotOurs},
 		"a name that nothing has":             {Ref{Volume: "v", Path: "/dev/sdz"}, func(*host) {}, ErrGone},
@@ -257,7 +264,9 @@ func TestAVolumeOfTheFirstOpenLocalKeepsTheDeviceThatHadItsName(t *testing.T) {
 		t.Errorf("found %+v, %v", found, err)
 	}
 	wantError(t, b.release(Ref{Volume: "v", Path: "/dev/sda"}), ErrNotOurs) // nothing proves whose the data is
-	delete(b.host.on, "wwn-1")                                              // somebody said that it may go
+	b.host.on["wwn-1"] = "data"                                             // nor when only the signature is gone
+	wantError(t, b.release(Ref{Volume: "v", Path: "/dev/sda"}), ErrNotOurs)
+	delete(b.host.on, "wwn-1") // somebody said that it may go
 	must(t, b.release(Ref{Volume: "v", Path: "/dev/sda"}))
 	must(t, b.release(Ref{Volume: "v", Path: "/dev/sda"}))
 }
