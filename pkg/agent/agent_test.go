@@ -539,6 +539,28 @@ func TestADeviceThatCannotBeInspectedIsLeftAlone(t *testing.T) {
 	})
 }
 
+// slowDevices answers when nobody wants to know any more.
+type slowDevices struct{ *fakeDevices }
+
+func (slowDevices) Devices(ctx context.Context) ([]blockdev.Device, error) {
+	<-ctx.Done()
+	return nil, context.Cause(ctx)
+}
+
+func TestAnAgentMayBeStoppedInItsFirstLook(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newStation(t, "/dev/vdc")
+		s.apply(pool("/dev/vdc"))
+		s.startOver(slowDevices{s.block})
+		s.stop()
+		s.pass(time.Second)
+		s.wantWrites(0)
+		s.wantEvents()
+		s.start()
+		s.wantCondition("GroupsReady", "True AsSpecified")
+	})
+}
+
 type failingInspection struct{ *fakeDevices }
 
 func (failingInspection) Inspect(context.Context, string) (blockdev.Evidence, error) {

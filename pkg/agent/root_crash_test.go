@@ -155,16 +155,24 @@ func TestAPhysicalVolumeThatSomebodyElseMadeIsLeftAlone(t *testing.T) {
 	}
 }
 
-// TestARealMkfsThatIsKilledIsFinished kills mkfs sooner and later, until it is faster.
+// TestARealMkfsThatIsKilledIsFinished kills mkfs sooner and later, and hardly at all.
 func TestARealMkfsThatIsKilledIsFinished(t *testing.T) {
-	const at = "/mnt/open-local/killed"
+	const (
+		at    = "/mnt/open-local/killed"
+		parts = 14
+	)
 	disk, _, _ := strings.Cut(os.Getenv("LAB_DISKS"), ",")
 	bystander := scsiDisks(t)[0]
 	for _, fsType := range []string{"ext4", "xfs", "btrfs"} {
 		t.Run(fsType, func(t *testing.T) {
 			before := sumOf(t, bystander)
 			states := map[string]int{}
-			for after, finished := time.Millisecond, false; !finished; after *= 2 {
+			devtest.Blank(t, disk)
+			began := time.Now()
+			runOnHost(t, "mkfs."+fsType, "-q", disk)
+			whole := time.Since(began)
+			for part := range parts {
+				after := whole * time.Duration(part) / (parts - 2) // the last is done before
 				devtest.Blank(t, disk)
 				n := newIdleNode(t, func(nls *v1alpha1.NodeLocalStorage) {
 					nls.Spec.ListConfig.MountPoints.Include = []string{at}
@@ -173,8 +181,7 @@ func TestARealMkfsThatIsKilledIsFinished(t *testing.T) {
 				n.dieAt("mkfs."+fsType, func(ctx context.Context, name string, args []string) {
 					killed, cancel := context.WithTimeout(ctx, after)
 					defer cancel()
-					_, err := hostexec.OnHost("/").Run(killed, name, args...)
-					finished = err == nil
+					_, _ = hostexec.OnHost("/").Run(killed, name, args...)
 				})
 				e, err := blockdev.New(hostexec.OnHost("/"), "/").Inspect(t.Context(), disk)
 				if err != nil {
@@ -241,7 +248,7 @@ func TestARealWipeThatIsCutShortIsFinishedAndUsedOnce(t *testing.T) {
 		for what, fill := range map[string]func(t *testing.T){
 			"a file system": func(t *testing.T) { runOnHost(t, "mkfs.ext4", "-q", disk) },
 			"two partitions": func(t *testing.T) {
-				runOnHost(t, "parted", "--script", disk, "mklabel", "gpt", "mkpart", "a", "1MiB", "30MiB", "mkpart", "b", "30MiB", "56MiB")
+				devtest.GPT(t, disk, devtest.Partition{From: 1, To: 30}, devtest.Partition{From: 30, To: 56})
 				runOnHost(t, "blockdev", "--rereadpt", disk)
 				runOnHost(t, "mkfs.ext4", "-q", "-F", disk+"1")
 				runOnHost(t, "mkfs.ext4", "-q", "-F", disk+"2")

@@ -104,9 +104,15 @@ func noise() string {
 	return string(b)
 }
 
-func labelled(kind string) func(victim) {
-	return func(v victim) { v.run("parted", "--script", v.disk, "mklabel", kind) }
+// partitioned makes a table, of one partition or none.
+func partitioned(partitions ...devtest.Partition) func(victim) {
+	return func(v victim) {
+		devtest.GPT(v.T, v.disk, partitions...)
+		v.run("blockdev", "--rereadpt", v.disk)
+	}
 }
+
+var onePartition = devtest.Partition{From: 8, To: 30}
 
 // hostile are states of a disk in which nobody may touch it, whatever the spec asks for
 // short of naming what is on it.
@@ -135,17 +141,24 @@ var hostile = map[string]func(v victim){
 		v.run("lvm", "lvcreate", "--yes", "--activate", "n", "--zero", "n", "--size", "8m", "--name", "data", "victim")
 		v.afterwards("lvm", "vgremove", "--yes", "--force", "victim")
 	},
-	"a table of no partitions (gpt)":   labelled("gpt"),
-	"a table of no partitions (msdos)": labelled("msdos"),
-	"a table of no partitions (mac)":   labelled("mac"),
-	"a table of no partitions (sun)":   labelled("sun"),
-	"a table of no partitions (dvh)":   labelled("dvh"),
+	"a table of no partitions (gpt)":   partitioned(),
+	"a table of no partitions (msdos)": bytesAt(440, le(4, 0x1b2c3d4a)+strings.Repeat("\x00", 66)+"\x55\xaa"),
+	"a table of no partitions (mac)": func(v victim) {
+		v.write(0, "ER"+be(2, 512)+be(4, uint64(v.size/512)))
+		v.write(512, "PM"+be(2, 0)+be(4, 1)+be(4, 1)+be(4, 63)+"Apple"+strings.Repeat("\x00", 27)+"Apple_partition_map")
+	},
+	"a table of no partitions (sun)": bytesAt(508, be(2, 0xdabe)+be(2, 0xdabe)), // all words of 16 bits together are 0
+	"a table of no partitions (dvh)": func(v victim) {
+		const magic = 0x0be5a941
+		v.write(0, be(4, magic))
+		v.write(504, be(4, 1<<32-magic)) // all words of 32 bits together are 0
+	},
 	"a gpt of which only the second copy is left": func(v victim) {
-		labelled("gpt")(v)
+		partitioned()(v)
 		v.write(0, strings.Repeat("\x00", 1<<20))
 	},
 	"a gpt of which only the first copy is left": func(v victim) {
-		labelled("gpt")(v)
+		partitioned()(v)
 		v.write(-1<<20, strings.Repeat("\x00", 1<<20))
 	},
 	"a mount point's file system of ours, for another path": func(v victim) {
@@ -159,19 +172,16 @@ var hostile = map[string]func(v victim){
 		v.write(4096, strings.Repeat("\x00", 32<<20))
 	},
 	"partitions": func(v victim) {
-		v.run("parted", "--script", v.disk, "mklabel", "gpt", "mkpart", "a", "8MiB", "30MiB")
-		v.run("blockdev", "--rereadpt", v.disk)
+		partitioned(onePartition)(v)
 	},
 	"a partition in a volume group": func(v victim) {
-		v.run("parted", "--script", v.disk, "mklabel", "gpt", "mkpart", "a", "8MiB", "30MiB")
-		v.run("blockdev", "--rereadpt", v.disk)
+		partitioned(onePartition)(v)
 		v.run("wipefs", "--all", "--quiet", v.disk+"1") // of what an earlier state left there
 		v.run("lvm", "vgcreate", "victim", v.disk+"1")
 		v.afterwards("lvm", "vgremove", "victim")
 	},
 	"a partition table whose partitions the kernel has forgotten": func(v victim) {
-		v.run("parted", "--script", v.disk, "mklabel", "gpt", "mkpart", "a", "8MiB", "30MiB")
-		v.run("blockdev", "--rereadpt", v.disk)
+		partitioned(onePartition)(v)
 		v.run("partx", "--delete", v.disk)
 	},
 	"LUKS 1":                    bytesAt(0, "LUKS\xba\xbe"+be(2, 1)+strings.Repeat("\x00", 160)+"5cf21111-0000-4000-8000-000000000000"),

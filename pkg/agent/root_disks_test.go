@@ -100,7 +100,8 @@ func TestRealDisksAreOffered(t *testing.T) {
 	wantReason("a read-only disk is not", blockdev.IsReadOnly)
 	n.wantReport("a read-only disk is a condition", func(s v1alpha1.NodeLocalStorageStatus) bool { return hasCondition(s, blockdev.IsReadOnly, disk) })
 	n.host("blockdev", "--setrw", disk)
-	n.host("parted", "--script", disk, "mklabel", "gpt", "mkpart", "a", "1MiB", "20MiB")
+	devtest.GPT(t, disk, devtest.Partition{From: 1, To: 20})
+	n.host("blockdev", "--rereadpt", disk)
 	devtest.Blank(t, disk+"1") // there is what the file system left
 	speak()
 	wantReason("a disk with partitions is not", blockdev.HasPartitions)

@@ -68,6 +68,9 @@ func (a *Agent) work(ctx context.Context) {
 	}
 	if now := time.Now(); !now.Before(a.lookDue(nls)) {
 		a.lookPlanAct(ctx, nls)
+		if a.view == nil { // it was told to stop in its first look
+			return
+		}
 		a.announce(nls)
 	}
 	if a.view != nil && !a.writeAgain.waits(time.Now()) {

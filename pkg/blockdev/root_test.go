@@ -4,7 +4,6 @@ package blockdev
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
 	"errors"
 	"os"
@@ -47,14 +46,6 @@ func (l lab) run(program string, args ...string) string {
 		l.Fatal(err)
 	}
 	return strings.TrimSpace(string(out))
-}
-
-func (l lab) afterwards(program string, args ...string) {
-	l.Cleanup(func() {
-		if _, err := hostexec.OnHost("/").Run(context.Background(), program, args...); err != nil {
-			l.Error(err)
-		}
-	})
 }
 
 // wantReasons inspects a device and compares the reasons against it.
@@ -345,7 +336,7 @@ func (l lab) scsi() Device {
 func TestAPartitionOfAGPTIsWhoItIs(t *testing.T) {
 	l := newLab(t)
 	d := l.scsi()
-	l.run("parted", "--script", d.Path, "mklabel", "gpt", "mkpart", "a", "1MiB", "20MiB", "mkpart", "b", "20MiB", "40MiB")
+	devtest.GPT(t, d.Path, devtest.Partition{From: 1, To: 20}, devtest.Partition{From: 20, To: 40})
 	l.run("blockdev", "--rereadpt", d.Path)
 	defer func() {
 		devtest.Blank(t, d.Path)

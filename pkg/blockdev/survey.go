@@ -70,17 +70,24 @@ func (h *Host) survey(ctx context.Context, d *Device, used uses, kernelOnly bool
 		f.Signatures, f.Data, f.Contents = on.signatures, on.data, on.contents
 		return f, nil
 	}
-	if f.Signatures, err = h.signatures(ctx, f.Resolved); err != nil {
+	if err := h.read(ctx, &f); err != nil {
 		return Finding{}, err
-	}
-	f.Data = h.data(f.Evidence)
-	if len(f.Signatures)+len(f.Partitions) > 0 || f.Data != "" {
-		if f.Contents, err = h.Contents(f.Evidence); err != nil {
-			return Finding{}, err
-		}
 	}
 	h.seen.remember(numberOf(d), content{before, f.Signatures, f.Data, f.Contents})
 	return f, nil
+}
+
+// read finds out what is on an idle device.
+func (h *Host) read(ctx context.Context, f *Finding) error {
+	var err error
+	if f.Signatures, err = h.signatures(ctx, f.Resolved); err != nil {
+		return err
+	}
+	f.Data = h.data(f.Evidence)
+	if len(f.Signatures)+len(f.Partitions) > 0 || f.Data != "" {
+		f.Contents, err = h.Contents(f.Evidence)
+	}
+	return err
 }
 
 // idle reports whether nothing that the kernel knows keeps the device from being asked

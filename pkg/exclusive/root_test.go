@@ -78,12 +78,6 @@ func (l lab) run(program string, args ...string) {
 	}
 }
 
-func (l lab) afterwards(program string, args ...string) {
-	if _, err := hostexec.OnHost("/").Run(context.WithoutCancel(l.Context()), program, args...); err != nil {
-		l.Error(err)
-	}
-}
-
 // real is a process that has just started.
 func (l lab) real() *Devices {
 	runner := hostexec.OnHost("/")

@@ -18,6 +18,7 @@ import (
 	"github.com/open-local/open-local/pkg/blockdev"
 	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/devfile"
+	"github.com/open-local/open-local/pkg/devfile/devtest"
 	"github.com/open-local/open-local/pkg/hostexec"
 )
 
@@ -117,7 +118,7 @@ func (l lab) objections(path string) []blockdev.Objection {
 
 // partitioned makes a table and two file systems on it.
 func (l lab) partitioned() {
-	l.run("parted", "--script", l.disk, "mklabel", "gpt", "mkpart", "a", "8MiB", "30MiB", "mkpart", "b", "30MiB", "56MiB")
+	devtest.GPT(l.T, l.disk, devtest.Partition{From: 8, To: 30}, devtest.Partition{From: 30, To: 56})
 	l.run("blockdev", "--rereadpt", l.disk)
 	l.run("mkfs.ext4", "-q", l.disk+"1")
 	l.run("mkswap", l.disk+"2")
@@ -129,7 +130,7 @@ func TestWhateverIsOnADeviceGoes(t *testing.T) {
 		"ext2":                          func(l lab) { l.run("mkfs.ext2", "-q", l.disk) },
 		"btrfs":                         func(l lab) { l.run("mkfs.btrfs", "-q", "--mixed", l.disk) },
 		"swap":                          func(l lab) { l.run("mkswap", l.disk) },
-		"a partition table":             func(l lab) { l.run("parted", "--script", l.disk, "mklabel", "gpt") },
+		"a partition table":             func(l lab) { devtest.GPT(l.T, l.disk) },
 		"partitions and what they hold": func(l lab) { l.partitioned() },
 		"a physical volume":             func(l lab) { l.run("lvm", "pvcreate", l.disk) },
 		"a volume group that nobody finds": func(l lab) {
@@ -161,7 +162,7 @@ func TestATableThatIsMadeAgainBringsNothingBack(t *testing.T) {
 	if err := l.wipe(l.order(l.disk, None)); err != nil {
 		t.Fatal(err)
 	}
-	l.run("parted", "--script", l.disk, "mklabel", "gpt", "mkpart", "a", "8MiB", "30MiB")
+	devtest.GPT(t, l.disk, devtest.Partition{From: 8, To: 30})
 	l.run("blockdev", "--rereadpt", l.disk)
 	// What lies between the ends stays with that method, but nobody takes it for more than data.
 	if got := l.objections(l.disk + "1"); len(got) != 1 || got[0].Reason != blockdev.HasData {

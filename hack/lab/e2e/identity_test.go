@@ -129,6 +129,15 @@ func (b *bench) plugged(ctx context.Context, node, id string) string {
 	return device
 }
 
+// partition makes one partition on a disk, from its second MiB on and of 19 MiB, with a table of the old
+// kind: its number, and the partition as it stands in the table.
+func (b *bench) partition(node, disk string) {
+	b.Helper()
+	const script = `printf '\112\075\054\033\0\0\0\0\0\0\203\0\0\0\0\010\0\0\0\230\0\0' | dd of=$0 bs=1 seek=440 conv=notrunc,fsync status=none &&
+		printf '\125\252' | dd of=$0 bs=1 seek=510 conv=notrunc,fsync status=none && blockdev --rereadpt $0`
+	b.exec(b.Context(), node, "sh", "-c", script, disk)
+}
+
 func disksSayWhoTheyAre(b *bench) {
 	node := b.nodes[0]
 	b.cleanSCSI(node)
@@ -155,7 +164,7 @@ func disksSayWhoTheyAre(b *bench) {
 	b.must(b.disks.ProtectDisk(b.Context(), node, otherDisk, false), "making %s writable", otherDisk)
 	b.wantDevice(node, otherDisk, oneID, "HasSignature")
 
-	b.exec(b.Context(), node, "parted", "--script", oneDisk, "mklabel", "gpt", "mkpart", "a", "1MiB", "20MiB")
+	b.partition(node, oneDisk)
 	b.blank(b.Context(), node, oneDisk+"1") // there may be what former cases left
 	b.speak(b.Context(), node, oneDisk)
 	b.wantDevice(node, oneDisk, otherID, "HasPartitions")

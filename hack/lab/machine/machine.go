@@ -30,7 +30,6 @@ var VM = []Package{
 	{"e2fsprogs", "/sbin/mkfs.ext4"},
 	{"xfsprogs", "/sbin/mkfs.xfs"},
 	{"btrfs-progs", "/sbin/mkfs.btrfs"},
-	{"parted", "/sbin/parted"},
 }
 
 // Cluster is what a lab needs besides VM.
