@@ -103,7 +103,9 @@ func (s sighting) idsSince(before v1alpha1.NodeStorageInfo) map[string]string {
 	ids := map[string]string{}
 	maps.Copy(ids, s.ids)
 	for _, d := range before.DeviceInfos {
-		ids[d.Name] = d.ID
+		if d.ID != "" { // a disk that is being pulled out says no more who it is
+			ids[d.Name] = d.ID
+		}
 	}
 	return ids
 }

@@ -402,7 +402,6 @@ func TestASurveyAsksADeviceAgainOnlyWhenItWasWrittenTo(t *testing.T) {
 				}
 			}
 			l.run("mkfs.ext4", "-q", d.Path)
-			devtest.Blank(t, d.Path)
 			defer devtest.Blank(t, d.Path)
 			for _, want := range []int{1, 0} {
 				found, ran := l.survey(counter, host, d)
