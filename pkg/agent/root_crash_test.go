@@ -159,7 +159,7 @@ func TestAPhysicalVolumeThatSomebodyElseMadeIsLeftAlone(t *testing.T) {
 func TestARealMkfsThatIsKilledIsFinished(t *testing.T) {
 	const (
 		at    = "/mnt/open-local/killed"
-		parts = 14
+		parts = 7
 	)
 	disk, _, _ := strings.Cut(os.Getenv("LAB_DISKS"), ",")
 	bystander := scsiDisks(t)[0]
