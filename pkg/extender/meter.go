@@ -122,8 +122,12 @@ func (s *Scheduler) Register(registry *prometheus.Registry) error {
 	return errors.Join(errs...)
 }
 
-// snapshot returns what dashboards show.
+// snapshot returns what dashboards show: nothing where another extender leads and says
+// it, or a sum would count everything twice.
 func (s *Scheduler) snapshot() metrics.Snapshot {
+	if !s.leads() {
+		return metrics.Snapshot{}
+	}
 	now := metrics.Snapshot{Allocated: map[string]int{}, Volumes: s.volumeMetrics}
 	bound := map[[2]string]bool{} // mount points and devices, by node and path
 	for _, pv := range s.caches.volumes.List() {

@@ -67,8 +67,8 @@ func TestNoReasonIsTakenForAFormat(t *testing.T) {
 			}
 		})
 	}
-	_, answer := encodeFilter(nil, nil, errors.New("full to 100%!"))
-	if !strings.Contains(string(answer), `"Error":"full to 100 percent!"`) {
+	_, answer := encodeFilter(nil, nil, errors.New("full to 100% of it"))
+	if !strings.Contains(string(answer), `"Error":"full to 100 percent of it"`) {
 		t.Errorf("an error is sent as %s", answer)
 	}
 }

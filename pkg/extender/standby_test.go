@@ -8,11 +8,13 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	kruntime "k8s.io/apimachinery/pkg/runtime"
 	extenderv1 "k8s.io/kube-scheduler/extender/v1"
 
 	"github.com/open-local/open-local/pkg/extender/reserve"
@@ -47,8 +49,8 @@ type pair struct {
 
 const first, second = "127.0.0.1", "127.0.0.2"
 
-func newPair(t *testing.T) *pair {
-	w := twoNodes(t, claim("a", 30*gib, "lvm"), pod("p", "a"))
+func newPair(t *testing.T, objects ...kruntime.Object) *pair {
+	w := twoNodes(t, append(objects, claim("a", 30*gib, "lvm"), pod("p", "a"))...)
 	ca := newAuthority(t)
 	p := &pair{
 		world: w, all: map[string]*Scheduler{}, stand: map[string]*standing{first: {}, second: {}}, stop: map[string]func(){},
@@ -155,6 +157,22 @@ func TestTheLeaderAnswersWhoeverIsAsked(t *testing.T) {
 		t.Errorf("the other is gone: %d %s", status, answer)
 	}
 	p.stop[second]()
+}
+
+func TestOnlyTheLeaderTellsOfTheNodes(t *testing.T) {
+	p := newPair(t, claim("b", gib, "lvm"), pv("b", "n1", "pool", gib))
+	p.lead(second)
+	for address, s := range p.all {
+		w := httptest.NewRecorder()
+		s.Handler(t.Context(), metrics.NewRegistry("test")).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", http.NoBody))
+		if got := strings.Contains(w.Body.String(), `local_volume_group_total{nodename="n1"`); got != (address == second) {
+			t.Errorf("%s tells of groups: %t; %s leads", address, got, second)
+		}
+		if got := strings.Contains(w.Body.String(), "local_local_pv"); got != (address == second) {
+			t.Errorf("%s tells of volumes: %t; %s leads", address, got, second)
+		}
+		p.stop[address]()
+	}
 }
 
 func TestWithoutALeaderNobodyAnswers(t *testing.T) {

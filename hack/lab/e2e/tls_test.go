@@ -56,7 +56,7 @@ func schedulerAsksOverTLS(b *bench) {
 		{http.MethodPost, "/scheduler/predicates", "404 "},
 		{http.MethodPost, "/scheduler/priorities", "404 "},
 		{http.MethodGet, "/healthz", "200 "},
-		{http.MethodGet, "/metrics", "local_volume_group_total"},
+		{http.MethodGet, "/metrics", "open_local_scheduler_nodes"},
 		{http.MethodGet, "/scheduler/explain/" + b.ns + "/refused", "wants 3500Mi more"},
 	} {
 		if got := b.ask(anybody, question.method, plain+question.path, asked); !strings.Contains(got, question.want) {
