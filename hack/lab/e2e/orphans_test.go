@@ -226,7 +226,7 @@ func (b *bench) wantMetric(node, component, line string) {
 		said, err := b.kube.CoreV1().RESTClient().Get().Namespace(installedIn).Resource("pods").Name(pods.Items[0].Name + ":10736").
 			SubResource("proxy").Suffix("metrics").DoRaw(ctx)
 		if err != nil {
-			return err.Error(), nil // it may just be coming back
+			return err.Error(), nil //nolint:nilerr // it may just be coming back
 		}
 		if !strings.Contains(string(said), line+"\n") {
 			return fmt.Sprintf("the metrics of %s on %s do not say %s", component, node, line), nil
