@@ -75,11 +75,24 @@ func tooLargeWaitsForSpace(b *bench) {
 	b.addClaims(claim("large", "open-local-lvm", wish))
 	b.addPods(pod("patient", forever, mounting("large")))
 	b.wantEvent("patient", "vg open-local-pool-0", "wants 4500Mi", "has 4092Mi in all")
+	b.wantExplained("patient", "large", "wants 4500Mi", "has 4092Mi in all", b.nodes[0], b.nodes[1])
 
 	b.growPool(b.nodes[1])
 	b.wantRunning("patient")
 	if node := b.nodeOf("patient"); node != b.nodes[1] {
 		b.Errorf("the pod runs on %s, but only %s has the space", node, b.nodes[1])
+	}
+}
+
+// wantExplained asks open-local explain about a pod, and looks for the words in what it says.
+func (b *bench) wantExplained(pod string, words ...string) {
+	b.Helper()
+	said, err := b.openLocal(b.Context(), "explain", "pod", b.ns+"/"+pod)
+	b.must(err, "asking why %s waits: %s", pod, said)
+	for _, word := range words {
+		if !strings.Contains(said, word) {
+			b.Errorf("open-local explain says of %s, without %q:\n%s", pod, word, said)
+		}
 	}
 }
 
