@@ -161,17 +161,24 @@ func (r *result) printUsage(w io.Writer) {
 // writes are the verbs that change something.
 var writes = []string{"create", "update", "patch", "delete", "deletecollection"}
 
+// written is how often a user changed something.
+func (r *result) written(user string) int {
+	written := 0
+	for request, count := range r.requests {
+		if request.User == user && slices.Contains(writes, request.Verb) {
+			written += count
+		}
+	}
+	return written
+}
+
 func (r *result) printRequests(w io.Writer) {
 	claims := int(r.nodesDid.Made)
 	for _, user := range plane.Accounted {
-		verbs, written := map[string]int{}, 0
+		verbs, written := map[string]int{}, r.written(user)
 		for request, count := range r.requests {
-			if request.User != user {
-				continue
-			}
-			verbs[request.Verb+" "+request.Resource] += count
-			if slices.Contains(writes, request.Verb) {
-				written += count
+			if request.User == user {
+				verbs[request.Verb+" "+request.Resource] += count
 			}
 		}
 		if len(verbs) == 0 {
@@ -243,6 +250,10 @@ func judge(o options, results []*result) error {
 		}
 		if r.wrongCapacities > 0 {
 			errs = append(errs, fmt.Errorf("mode %s: %d published capacities are wrong", r.mode, r.wrongCapacities))
+		}
+		// What is written goes with volumes and not with nodes; published capacity cannot but.
+		if wrote, made := r.written(plane.Extender)+r.written(plane.Controller), int(r.nodesDid.Made); r.mode == withExtender && wrote > made {
+			errs = append(errs, fmt.Errorf("mode %s: open-local wrote %d times to the API server for %d volumes", r.mode, wrote, made))
 		}
 		limit, _ := o.memoryLimit() // checked
 		if peak := r.end.usage[plane.Extender].Peak; limit > 0 && peak > limit {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/open-local/open-local/hack/lab/scale/hollow"
+	"github.com/open-local/open-local/hack/lab/scale/meter"
 	"github.com/open-local/open-local/hack/lab/scale/plane"
 )
 
@@ -52,16 +53,19 @@ func TestWhatMustNotBeIsAnError(t *testing.T) {
 		results []*result
 		want    string // part of the error; empty for none
 	}{
-		"nothing is wrong":                              {nil, []*result{{mode: withExtender, phases: []phase{fast}}}, ""},
-		"a promise that a node could not keep":          {nil, []*result{{mode: withExtender, nodesDid: hollow.Counts{Refused: 2}}}, "promised room 2 times"},
-		"without an extender nodes may refuse":          {nil, []*result{{mode: withCapacity, nodesDid: hollow.Counts{Refused: 2}}}, ""},
-		"a group that is over-committed":                {nil, []*result{{mode: withCapacity, verdict: hollow.Verdict{OverCommitted: []string{"n/g"}}}}, "more was promised than there is: n/g"},
-		"a volume that is lost":                         {nil, []*result{{mode: withCapacity, verdict: hollow.Verdict{Lost: []string{"v"}}}}, "volumes are lost: v"},
-		"a volume that is left over":                    {nil, []*result{{mode: withCapacity, verdict: hollow.Verdict{Leaked: []string{"v"}}}}, "volumes are left over: v"},
-		"pods that are stuck":                           {nil, []*result{{mode: withExtender, phases: []phase{{stuck: []string{"p"}}}}}, "pods are stuck: p"},
-		"pods that are late":                            {nil, []*result{{mode: withBoth, phases: []phase{{late: []string{"p"}}}}}, "do not run in time: p"},
-		"pods that Kubernetes alone could not place":    {nil, []*result{{mode: withCapacity, phases: []phase{{stuck: []string{"p"}}}}}, ""},
-		"capacity that was never right":                 {nil, []*result{{mode: withCapacity, wrongCapacities: 3}}, "3 published capacities are wrong"},
+		"nothing is wrong":                           {nil, []*result{{mode: withExtender, phases: []phase{fast}}}, ""},
+		"a promise that a node could not keep":       {nil, []*result{{mode: withExtender, nodesDid: hollow.Counts{Refused: 2}}}, "promised room 2 times"},
+		"without an extender nodes may refuse":       {nil, []*result{{mode: withCapacity, nodesDid: hollow.Counts{Refused: 2}}}, ""},
+		"a group that is over-committed":             {nil, []*result{{mode: withCapacity, verdict: hollow.Verdict{OverCommitted: []string{"n/g"}}}}, "more was promised than there is: n/g"},
+		"a volume that is lost":                      {nil, []*result{{mode: withCapacity, verdict: hollow.Verdict{Lost: []string{"v"}}}}, "volumes are lost: v"},
+		"a volume that is left over":                 {nil, []*result{{mode: withCapacity, verdict: hollow.Verdict{Leaked: []string{"v"}}}}, "volumes are left over: v"},
+		"pods that are stuck":                        {nil, []*result{{mode: withExtender, phases: []phase{{stuck: []string{"p"}}}}}, "pods are stuck: p"},
+		"pods that are late":                         {nil, []*result{{mode: withBoth, phases: []phase{{late: []string{"p"}}}}}, "do not run in time: p"},
+		"pods that Kubernetes alone could not place": {nil, []*result{{mode: withCapacity, phases: []phase{{stuck: []string{"p"}}}}}, ""},
+		"capacity that was never right":              {nil, []*result{{mode: withCapacity, wrongCapacities: 3}}, "3 published capacities are wrong"},
+		"more written than there are volumes": {nil, []*result{{mode: withExtender, requests: map[meter.Request]int{
+			{User: plane.Extender, Verb: "patch"}: 2, {User: plane.Controller, Verb: "create"}: 1, {User: plane.Controller, Verb: "get"}: 9, {User: plane.Provision, Verb: "create"}: 9,
+		}, nodesDid: hollow.Counts{Made: 2}}}, "wrote 3 times to the API server for 2 volumes"},
 		"an extender that takes too much":               {nil, []*result{{mode: withExtender, end: snapshot{usage: map[string]plane.Usage{plane.Extender: {Peak: 400 << 20}}}}}, "419 MB of memory"},
 		"an extender that may take that":                {[]string{"--extender-memory", "0"}, []*result{{mode: withExtender, end: snapshot{usage: map[string]plane.Usage{plane.Extender: {Peak: 400 << 20}}}}}, ""},
 		"slower than without, and nobody minds":         {nil, []*result{{mode: withExtender, phases: []phase{slow}}, {mode: withCapacity, phases: []phase{fast}}}, ""},
