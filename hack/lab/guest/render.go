@@ -61,6 +61,8 @@ func (n Node) kubeletConfig() object {
 		"enforceNodeAllocatable":   []string{},
 		"failSwapOn":               false,
 		"serializeImagePulls":      false,
+		// How long a volume that grew waits for its file system at most, instead of a minute.
+		"syncFrequency": "10s",
 		// A lab's images cannot be pulled again, and its disks are small.
 		"imageGCHighThresholdPercent": 100,
 		"evictionHard":                object{"memory.available": "0%", "nodefs.available": "0%", "imagefs.available": "0%"},
