@@ -83,7 +83,9 @@ func (n Node) cniConfig() object {
 	}
 }
 
-// containerdConfig leaves out plugins that look for things a node has not.
+// containerdConfig leaves out plugins that look for things a node has not, and asks every
+// container for its processor time once a minute. Nobody in a lab wants to know, and the
+// default, every second, is half of what an idle node does.
 var containerdConfig = strings.NewReplacer("SOCKET", containerdSocket, "PAUSE", pauseImage, "ETC", etc).Replace(`version = 3
 root = "/var/lib/containerd"
 state = "/run/containerd"
@@ -100,6 +102,7 @@ disabled_plugins = [
     sandbox = "PAUSE"
 [plugins.'io.containerd.cri.v1.runtime']
   disable_apparmor = true
+  stats_collect_period = "1m"
   [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
     [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
