@@ -25,7 +25,7 @@ unit() {
 # with blank disks. Such a machine has one processor and waits for its disks as often
 # as not: one more than there are processors run at a time, those with most to do first.
 lvm() {
-	build_lab || return
+	build_lab && need mdadm mdadm || return # the kernel of a machine has arrays, its programs are the host's
 	grep -r --include='*_test.go' -l '^//go:build root' pkg | xargs -r dirname | sort -u |
 		while read -r package; do echo "$(cat "$package"/*_test.go | wc -l) $package"; done | sort -rn | cut -d' ' -f2 |
 		xargs -r -P $(($(nproc) + 1)) -n 1 hack/test.sh lvm-package
