@@ -35,7 +35,7 @@ lvm() {
 lvm_package() {
 	local package=$1 name=${1//\//_} status=0 began=$SECONDS
 	go test -c -tags root -o "$out/$name.test" "./$package" &&
-		(cd "$package" && "$lab" vm --disks 4x1G --scsi-debug 2 --timeout 15m -- "$out/$name.test" -test.v -test.timeout 14m -test.bench '^BenchmarkACopy' -test.benchtime 4x) || status=1
+		(cd "$package" && "$lab" vm --disks 4x1G --scsi-debug 2 --timeout 30m -- "$out/$name.test" -test.v -test.timeout 28m -test.bench '^BenchmarkACopy' -test.benchtime 4x) || status=1
 	[ $status = 0 ] && echo "ok  	$package (root) in $((SECONDS - began)) s" || echo "FAIL	$package (root)"
 	return $status
 }

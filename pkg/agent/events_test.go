@@ -171,11 +171,12 @@ func wantChange(t *testing.T, changed <-chan struct{}, after string) {
 	}
 }
 
-func drain(changed <-chan struct{}) {
+// drain forgets what was said, until nothing has been said for as long as quiet.
+func drain(changed <-chan struct{}, quiet time.Duration) {
 	for {
 		select {
 		case <-changed:
-		case <-time.After(50 * time.Millisecond):
+		case <-time.After(quiet):
 			return
 		}
 	}
@@ -203,7 +204,7 @@ func TestLVMsMetadataIsWatched(t *testing.T) {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-	drain(changed)
+	drain(changed, 50*time.Millisecond)
 
 	write := func(name string) {
 		temporary := filepath.Join(backup, ".lvm_host_1_2")
@@ -212,17 +213,17 @@ func TestLVMsMetadataIsWatched(t *testing.T) {
 	}
 	write("pool")
 	wantChange(t, changed, "a group was written")
-	drain(changed)
+	drain(changed, 50*time.Millisecond)
 
 	do(os.RemoveAll(backup))
 	wantChange(t, changed, "the directory was removed")
-	drain(changed)
+	drain(changed, 50*time.Millisecond)
 	do(os.Mkdir(backup, 0o755))
 	wantChange(t, changed, "the directory was made again")
-	drain(changed)
+	drain(changed, 50*time.Millisecond)
 	write("pool")
 	wantChange(t, changed, "a group was written again")
-	drain(changed)
+	drain(changed, 50*time.Millisecond)
 
 	do(os.WriteFile(filepath.Join(root, "etc/other"), nil, 0o600))
 	select {

@@ -31,7 +31,9 @@ func TestMountsAreHeard(t *testing.T) {
 		break
 	}
 	_ = unmount() // if it is
-	drain(changed)
+	// The watch looks again after a pause. Were it mounted anew before, it would see what it
+	// saw last.
+	drain(changed, 10*mountPause)
 	for range 10 {
 		if err := mount(); err != nil {
 			t.Fatal(err)
