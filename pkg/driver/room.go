@@ -7,7 +7,6 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/open-local/open-local/pkg/capacity"
-	"github.com/open-local/open-local/pkg/lvm"
 	"github.com/open-local/open-local/pkg/volume"
 )
 
@@ -29,20 +28,14 @@ func (c *Controller) keep(ctx context.Context, r Room) error {
 }
 
 // keepForSnapshot returns the space of a snapshot of that volume. With a scheduler it is
-// kept, and no more than a volume of the size that is known can need.
-func (c *Controller) keepForSnapshot(ctx context.Context, id string, of Place, space capacity.Bytes) (capacity.Bytes, error) {
+// kept, and is what package extender finds when it starts anew meanwhile.
+func (c *Controller) keepForSnapshot(ctx context.Context, id string, of Place, policy volume.SnapshotPolicy) (capacity.Bytes, error) {
 	if c.o.Reserver == nil {
-		return space, nil
+		return policy.Space, nil
 	}
-	if of.Size > 0 {
-		space = min(space, lvm.SnapshotSpace(of.Size))
-	}
-	return space, c.keep(ctx, Room{Node: of.Node, Group: of.Group, Name: volume.NameOf(id), Size: space, New: true})
+	r := Room{Node: of.Node, Group: of.Group, Name: volume.NameOf(id), Size: policy.SpaceFor(of.Size), New: true}
+	return r.Size, c.keep(ctx, r)
 }
-
-// leastCloneSpace is the least space for what is overwritten while a volume is cloned; it
-// grows like that of any snapshot.
-const leastCloneSpace = capacity.GiB
 
 // keepForClone returns the space of the snapshot from which the volume is copied, and
 // how to give it back. Zero leaves it to the node, which uses none for other sources.
@@ -57,17 +50,11 @@ func (c *Controller) keepForClone(ctx context.Context, w wanted, node string) (s
 	if err != nil {
 		return 0, nil, err
 	}
-	r := Room{Node: node, Group: from.Group, Name: volume.CloneName(w.id), New: true}
+	r := Room{Node: node, Group: from.Group, Name: volume.CloneName(w.id), Size: volume.CloneSpace(from.Size), New: true}
 	end = func() {
 		if err := c.o.Reserver.GiveBack(context.WithoutCancel(ctx), r); err != nil {
 			klog.FromContext(ctx).V(2).Info("Room stays kept until its time has come", "node", node, "name", r.Name, "err", err)
 		}
 	}
-	most := min(lvm.SnapshotSpace(from.Size), volume.DefaultSnapshotPolicy.Space)
-	for _, r.Size = range []capacity.Bytes{most, min(most, leastCloneSpace)} {
-		if err = c.keep(ctx, r); !errors.Is(err, ErrNoRoom) {
-			break
-		}
-	}
-	return r.Size, end, err
+	return r.Size, end, c.keep(ctx, r)
 }

@@ -12,7 +12,6 @@ import (
 
 	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/driver"
-	"github.com/open-local/open-local/pkg/lvm"
 	"github.com/open-local/open-local/pkg/volume"
 )
 
@@ -42,7 +41,7 @@ func TestTheSchedulerIsAskedForRoomFirst(t *testing.T) {
 	}
 	full, away := fmt.Errorf("vg pool: wants 32Mi, 4Mi free: %w", driver.ErrNoRoom), driver.ErrUndecided
 	snapSize := capacity.Bytes(8 * mib)
-	cloneRoom := driver.Room{Node: nodeName, Group: "pool", Name: "clone-copy", Size: lvm.SnapshotSpace(32 * mib), New: true}
+	cloneRoom := driver.Room{Node: nodeName, Group: "pool", Name: "clone-copy", Size: volume.CloneSpace(32 * mib), New: true}
 	for name, test := range map[string]struct {
 		do   func(csi.ControllerClient) error
 		says error
@@ -55,7 +54,7 @@ func TestTheSchedulerIsAskedForRoomFirst(t *testing.T) {
 		"a snapshot is made":                    {shoot, nil, codes.OK, []driver.Room{{Node: nodeName, Group: "pool", Name: snapID, Size: snapSize, New: true}}},
 		"a snapshot has no room":                {shoot, full, codes.ResourceExhausted, []driver.Room{{Node: nodeName, Group: "pool", Name: snapID, Size: snapSize, New: true}}},
 		"a snapshot is made, nobody answers":    {shoot, away, codes.Unavailable, []driver.Room{{Node: nodeName, Group: "pool", Name: snapID, Size: snapSize, New: true}}},
-		"a clone's snapshot has no room at all": {clone, full, codes.ResourceExhausted, []driver.Room{cloneRoom, cloneRoom}},
+		"a clone's snapshot has no room at all": {clone, full, codes.ResourceExhausted, []driver.Room{cloneRoom}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			host, p := newFakeHost(t, map[string]capacity.Bytes{"pool": 1024 * mib})

@@ -83,7 +83,7 @@ func (c *Controller) CreateSnapshot(ctx context.Context, req *csi.CreateSnapshot
 		return nil, fmt.Errorf("making snapshot %s of volume %s: %w", id, of, err)
 	}
 	if have.Volume == "" {
-		if policy.Space, err = c.keepForSnapshot(ctx, id, at, policy.Space); err != nil {
+		if policy.Space, err = c.keepForSnapshot(ctx, id, at, policy); err != nil {
 			return nil, fmt.Errorf("making snapshot %s of volume %s on node %s: %w", id, of, at.Node, err)
 		}
 	}

@@ -11,23 +11,6 @@ import (
 	"github.com/open-local/open-local/pkg/capacity"
 )
 
-// snapshotChunk is the piece that a snapshot copies when the first byte of it is
-// overwritten. LVM's own 4 KiB save space where little is written here and there, but
-// every read of a snapshot, and every write beside one, is cut into such pieces.
-const snapshotChunk = 64 * capacity.KiB
-
-// exceptionSize is what the device-mapper writes down for each piece copied, in bytes.
-const exceptionSize = 16
-
-// SnapshotSpace returns the space with which a snapshot of a volume of that size can
-// never be full: room for every piece, for the list of them and for a header. More
-// than that, in whole extents, LVM does not give.
-func SnapshotSpace(origin capacity.Bytes) capacity.Bytes {
-	pieces := origin.Extents(snapshotChunk) / snapshotChunk
-	lists := pieces/(snapshotChunk/exceptionSize) + 1 // the last one has room for its end
-	return (1 + pieces + lists) * snapshotChunk
-}
-
 // roleThickSnapshot is LVM's word for a snapshot with a copy-on-write space.
 const roleThickSnapshot = "thicksnapshot"
 
@@ -44,7 +27,7 @@ func (v Volume) Invalid() bool { return len(v.Attr) > 4 && (v.Attr[4] == 'I' || 
 type CreateSnapshot struct {
 	Group, Origin, Name string
 	// Size is the space for what is overwritten in the origin. LVM rounds it up to
-	// whole extents, and gives no more than SnapshotSpace.
+	// whole extents, and gives no more than capacity.SnapshotSpace.
 	Size capacity.Bytes
 	// ReadOnly has the kernel refuse to write to it, whoever tries.
 	ReadOnly bool
@@ -59,7 +42,7 @@ func (h *Host) CreateSnapshot(ctx context.Context, c CreateSnapshot) error {
 	if err := errors.Join(ValidPair(c.Group, c.Origin), ValidPair(c.Group, c.Name), validTags(c.Tags...), err); err != nil {
 		return fmt.Errorf("creating snapshot \"%s/%s\": %w", c.Group, c.Name, err)
 	}
-	args := []string{"lvcreate", "--yes", "--snapshot", "--chunksize", fmt.Sprintf("%db", snapshotChunk), "--name", c.Name, "--size", size}
+	args := []string{"lvcreate", "--yes", "--snapshot", "--chunksize", fmt.Sprintf("%db", capacity.SnapshotChunk), "--name", c.Name, "--size", size}
 	if c.ReadOnly {
 		args = append(args, "--permission", "r")
 	}

@@ -11,34 +11,28 @@ import (
 	"github.com/open-local/open-local/pkg/volume"
 )
 
-// leastSpace is the least space for overwritten data that a clone begins with; it
-// grows like that of any snapshot.
-const leastSpace = capacity.GiB
-
 // spaceFor returns what the snapshot from which a clone is copied gets for what is
-// overwritten meanwhile: as much as any snapshot, or what is left of the group after
-// others have taken so much of it.
+// overwritten meanwhile, if that is left of the group after others have taken so much of it.
 func (l *Logical) spaceFor(report lvm.Report, from source, taken capacity.Bytes) (capacity.Bytes, error) {
 	managed, err := l.Managed.Managed()
 	if err != nil {
 		return 0, err
-	}
-	most := min(lvm.SnapshotSpace(from.size), volume.DefaultSnapshotPolicy.Space)
-	if from.space > 0 {
-		most = min(most, from.space)
 	}
 	node := nodeOf(report, managed)
 	group := node.Group(from.group)
 	if group == nil {
 		return 0, fmt.Errorf("source %s in volume group %s: %w", from.id, from.group, ErrUnmanaged)
 	}
-	most = most.Extents(group.Extent)
-	least := min(most, leastSpace.Extents(group.Extent))
-	if left := group.Free - taken; left < least {
-		return 0, fmt.Errorf("copying %s wants at least %s for what is overwritten meanwhile, volume group %s has %s left: %w",
-			from.id, least, from.group, max(left, 0), lvm.ErrNoSpace)
+	space := volume.CloneSpace(from.size)
+	if from.space > 0 {
+		space = min(space, from.space)
 	}
-	return min(most, group.Free-taken), nil
+	space = space.Extents(group.Extent)
+	if left := group.Free - taken; left < space {
+		return 0, fmt.Errorf("copying %s wants at least %s for what is overwritten meanwhile, volume group %s has %s left: %w",
+			from.id, space, from.group, max(left, 0), lvm.ErrNoSpace)
+	}
+	return space, nil
 }
 
 // checkRoom tells whether there will be room for the snapshot from which spec's volume

@@ -72,7 +72,7 @@ func (l *Logical) snapshot(ctx context.Context, spec SnapshotSpec) (Snapshot, er
 	// Tags keep microseconds, as reports do.
 	made := Snapshot{ID: spec.ID, Volume: spec.Volume, Group: spec.Group, Size: size, Created: l.Clock.Now().Truncate(time.Microsecond)}
 	err = l.takeSnapshot(ctx, lvm.CreateSnapshot{
-		Group: spec.Group, Origin: origin, Name: name, Size: min(spec.Space, lvm.SnapshotSpace(size)),
+		Group: spec.Group, Origin: origin, Name: name, Size: min(spec.Space, capacity.SnapshotSpace(size)),
 		ReadOnly: spec.ReadOnly, Tags: spec.allTags(made),
 	})
 	if errors.Is(err, lvm.ErrExists) {

@@ -104,7 +104,7 @@ func TestASnapshotGetsNoMoreSpaceThanItCanNeed(t *testing.T) {
 	n := node(t)
 	mustEnsure(t, n, spec())
 	mustSnapshot(t, n, shot(space(capacity.TiB)))
-	if got, want := n.Volume("fast", snapID).Size, lvm.SnapshotSpace(8*mib).Extents(4*mib); got != want {
+	if got, want := n.Volume("fast", snapID).Size, capacity.SnapshotSpace(8*mib).Extents(4*mib); got != want {
 		t.Errorf("it has %s, want %s", got, want)
 	}
 }

@@ -160,7 +160,7 @@ func (w *Watcher) filling(s Watched) *filling {
 	}
 	if f.most == 0 {
 		if size, err := w.Devices.Size(lvm.DevicePath(s.Group, s.Name)); err == nil {
-			f.most = lvm.SnapshotSpace(size)
+			f.most = capacity.SnapshotSpace(size)
 		}
 	}
 	return f

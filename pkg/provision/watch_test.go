@@ -191,7 +191,7 @@ func TestAGroupThatGotAnotherDiskIsGrownAllTheSame(t *testing.T) {
 
 func TestASnapshotNeverGetsMoreThanItCanNeed(t *testing.T) {
 	w := watched(t, 4*gib)
-	most := lvm.SnapshotSpace(gib).Extents(4 * mib)
+	most := capacity.SnapshotSpace(gib).Extents(4 * mib)
 	for range 30 {
 		w.Overwrite("fast", id, 32*mib)
 		w.look(100 * time.Millisecond)

@@ -23,6 +23,21 @@ type SnapshotPolicy struct {
 // DefaultSnapshotPolicy is what a class says that says nothing.
 var DefaultSnapshotPolicy = SnapshotPolicy{Space: 4 * capacity.GiB, Step: capacity.GiB, Threshold: 50}
 
+// SpaceFor returns the space with which a snapshot of a volume of that size begins: no
+// more than it can ever need, where the size is known and not zero.
+func (p SnapshotPolicy) SpaceFor(size capacity.Bytes) capacity.Bytes {
+	if size <= 0 {
+		return p.Space
+	}
+	return min(p.Space, capacity.SnapshotSpace(size))
+}
+
+// CloneSpace returns the space with which the snapshot begins from which a volume of that
+// size is copied. It grows like that of any snapshot.
+func CloneSpace(size capacity.Bytes) capacity.Bytes {
+	return min(capacity.GiB, capacity.SnapshotSpace(size))
+}
+
 const snapshotKeys = "csi.aliyun.com/"
 
 // snapshotFields holds every key that ParseSnapshotParameters knows.

@@ -117,3 +117,18 @@ func TestWhatCounts(t *testing.T) {
 		})
 	}
 }
+
+func TestASnapshotBeginsWithNoMoreThanItCanNeed(t *testing.T) {
+	const mib, gib = capacity.MiB, capacity.GiB
+	for name, test := range map[string]struct{ got, want capacity.Bytes }{
+		"of a large volume":              {volume.DefaultSnapshotPolicy.SpaceFor(capacity.TiB), 4 * gib},
+		"of a small one":                 {volume.DefaultSnapshotPolicy.SpaceFor(gib), capacity.SnapshotSpace(gib)},
+		"of one whose size nobody knows": {volume.DefaultSnapshotPolicy.SpaceFor(0), 4 * gib},
+		"for the copy of a large volume": {volume.CloneSpace(capacity.TiB), gib},
+		"for the copy of a small one":    {volume.CloneSpace(8 * mib), capacity.SnapshotSpace(8 * mib)},
+	} {
+		if test.got != test.want {
+			t.Errorf("%s: %s, want %s", name, test.got, test.want)
+		}
+	}
+}

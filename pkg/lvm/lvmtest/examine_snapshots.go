@@ -45,7 +45,7 @@ func createdSnapshot(t *testing.T, s *subject) {
 
 func snapshotSpace(t *testing.T, s *subject) {
 	s.create(t, "data", 8*mib)
-	need := lvm.SnapshotSpace(8 * mib).Extents(extent)
+	need := capacity.SnapshotSpace(8 * mib).Extents(extent)
 	s.snapshot(t, "data", "snap", 40*mib)
 	if got := s.volume(t, "snap").Size; got != need {
 		t.Errorf("a snapshot of 8 MiB got %s, it can need %s", got, need)

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/open-local/open-local/pkg/capacity"
-	"github.com/open-local/open-local/pkg/lvm"
 )
 
 // snapshotHeader is what a snapshot takes of its own space before anything is copied.
@@ -112,7 +111,7 @@ func (v *logical) atMost(extents int64) int64 {
 	if v.origin == "" {
 		return extents
 	}
-	return min(extents, int64(lvm.SnapshotSpace(capacity.Bytes(v.shows)*extent).Extents(extent)/extent))
+	return min(extents, int64(capacity.SnapshotSpace(capacity.Bytes(v.shows)*extent).Extents(extent)/extent))
 }
 
 // percent is how full a snapshot is.
