@@ -158,6 +158,8 @@ type Place struct {
 	Kind     capacity.Kind // of the group, while its node reports it
 	Exists   bool          // its PersistentVolume, or for an inline volume its pod, says so
 	Reported bool          // the node's agent says so
+	// Size is what the agent says, or else the PersistentVolume; zero of what is only promised.
+	Size capacity.Bytes
 }
 
 // Where returns the place of the volume, if it is counted anywhere. Holds do not
@@ -170,7 +172,10 @@ func (l *Ledger) Where(name string) (Place, bool) {
 		return Place{}, false
 	}
 	e := n.volumes[name]
-	place := Place{Node: n.name, Group: l.names.names[e.group()], Exists: e.existing > 0, Reported: e.reported > 0}
+	place := Place{Node: n.name, Group: l.names.names[e.group()], Exists: e.existing > 0, Reported: e.reported > 0, Size: e.reported}
+	if !place.Reported {
+		place.Size = e.existing
+	}
 	if at := n.index(e.group()); at >= 0 {
 		place.Kind = n.shape.groups[at].Kind
 	}

@@ -287,11 +287,11 @@ func TestWhereAVolumeIs(t *testing.T) {
 		t.Fatalf("a promised volume is at %v", place)
 	}
 	l.Report("n1", pool(lv("v", 10*gib)))
-	if place, _ := l.Where("v"); place != (Place{Node: "n1", Group: "pool", Reported: true}) {
+	if place, _ := l.Where("v"); place != (Place{Node: "n1", Group: "pool", Reported: true, Size: 10 * gib}) {
 		t.Fatalf("a reported volume is at %v", place)
 	}
 	l.Exists("v", "n1", capacity.Spot{Group: "pool", Size: 10 * gib})
-	if place, _ := l.Where("v"); place != (Place{Node: "n1", Group: "pool", Exists: true, Reported: true}) {
+	if place, _ := l.Where("v"); place != (Place{Node: "n1", Group: "pool", Exists: true, Reported: true, Size: 10 * gib}) {
 		t.Fatalf("a volume with its PersistentVolume is at %v", place)
 	}
 }

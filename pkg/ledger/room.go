@@ -26,9 +26,10 @@ type Room struct {
 
 // kept is what is remembered of a Room beside its size.
 type kept struct {
-	id    groupID
-	new   bool
-	until time.Time
+	id       groupID
+	new      bool
+	until    time.Time
+	recalled bool // see Recall
 }
 
 // A Lack is why no room is kept.
@@ -49,33 +50,68 @@ func (l *Ledger) Keep(want Room, until time.Time) *Lack {
 	if n == nil || !n.reported {
 		return &Lack{Unreported: true}
 	}
-	before := n.volumes[want.Volume]
-	if before.reported >= want.Size || want.New && before.reported > 0 {
+	counted := n.volumes[want.Volume]
+	if counted.shows(want) {
 		return nil
 	}
-	key, e := grower{n, want.Volume}, before
-	room, again := l.rooms[key]
-	if !again {
-		room = kept{id: l.names.id(want.Group), new: want.New}
+	before, room := counted, l.rooms[grower{n, want.Volume}]
+	if room.recalled {
+		before.reserved = 0
 	}
-	if e.promised == 0 {
-		e.promisedIn = room.id
-	}
-	e.reserved = max(e.reserved, want.Size)
-	if at := n.index(e.group()); at >= 0 {
+	if at := n.index(l.with(counted, want).group()); at >= 0 {
 		s := &n.sums[at]
-		if more := e.excess(s.extent) - before.excess(s.extent); more > 0 && more > s.raw() {
-			return &Lack{Wants: more, Free: max(0, s.raw()), Held: s.held}
+		free := s.raw() + counted.excess(s.extent) - before.excess(s.extent)
+		if more := l.with(before, want).excess(s.extent) - before.excess(s.extent); more > 0 && more > free {
+			return &Lack{Wants: more, Free: max(0, free), Held: s.held}
 		}
+	}
+	room.recalled = false
+	l.keep(n, want, room, until)
+	return nil
+}
+
+// Recall keeps, whatever is free, room that a ledger which is lost may have kept: of what
+// is under way nobody knows whether Keep was asked for it, or what it said. Call it for a
+// ledger that was just filled, before anything is promised anew, and with the same size as
+// Keep: then every promise that was made beside it finds its room again. Who asks for it
+// with Keep is answered as if it were not there.
+func (l *Ledger) Recall(room Room, until time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := l.nodes[room.Node]
+	if n == nil || !n.reported || n.volumes[room.Volume].shows(room) {
+		return
+	}
+	if _, is := l.rooms[grower{n, room.Volume}]; !is {
+		l.keep(n, room, kept{recalled: true}, until)
+	}
+}
+
+// shows tells whether a report names what the room is for, as large as it shall be.
+func (e entry) shows(r Room) bool { return e.reported >= r.Size || r.New && e.reported > 0 }
+
+// with returns e with the room kept. l.mu is held.
+func (l *Ledger) with(e entry, r Room) entry {
+	if e.promised == 0 && e.reserved == 0 {
+		e.promisedIn = l.names.id(r.Group)
+	}
+	e.reserved = max(e.reserved, r.Size)
+	return e
+}
+
+// keep has the room kept, or for longer. l.mu is held.
+func (l *Ledger) keep(n *node, r Room, room kept, until time.Time) {
+	key := grower{n, r.Volume}
+	if _, again := l.rooms[key]; !again {
+		room.id, room.new = l.names.id(r.Group), r.New
 	}
 	if until.After(room.until) {
 		room.until = until
 	}
 	l.rooms[key] = room
 	l.due(room.until)
-	l.set(n, want.Volume, e)
+	l.set(n, r.Volume, l.with(n.volumes[r.Volume], r))
 	l.recount(n)
-	return nil
 }
 
 // Unkeep ends what is kept on the node for the volume: it was not made, or is gone.

@@ -128,6 +128,51 @@ func TestAWishAndARoomForItAreCountedOnce(t *testing.T) {
 	wantFree(t, l, "n1", 40*gib)
 }
 
+func TestRoomThatMayHaveBeenKeptBeforeIsKeptWhateverIsFree(t *testing.T) {
+	for name, test := range map[string]struct {
+		promised, recalled, asked, free capacity.Bytes
+		refused                         *Lack
+	}{
+		"where there is room":                 {30 * gib, 60 * gib, 60 * gib, 10 * gib, nil},
+		"for less than it may have been":      {30 * gib, 60 * gib, 20 * gib, 10 * gib, nil},
+		"for more, that is there":             {30 * gib, 60 * gib, 70 * gib, 0, nil},
+		"for more, that is not":               {30 * gib, 60 * gib, 80 * gib, 10 * gib, &Lack{Wants: 80 * gib, Free: 70 * gib}},
+		"where there is not enough":           {70 * gib, 60 * gib, 60 * gib, 0, &Lack{Wants: 60 * gib, Free: 30 * gib}},
+		"where there is not, for less of it":  {70 * gib, 60 * gib, 20 * gib, 0, nil},
+		"in a group where everything is gone": {100 * gib, 60 * gib, capacity.DefaultExtent, 0, &Lack{Wants: capacity.DefaultExtent}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := New()
+			l.Report("n1", pool())
+			l.Exists("v", "n1", capacity.Spot{Group: "pool", Size: test.promised})
+			room := Room{Volume: "snap", Node: "n1", Group: "pool", Size: test.recalled, New: true}
+			l.Recall(room, start.Add(soon))
+			l.Recall(room, start.Add(soon))
+			wantFree(t, l, "n1", max(0, 100*gib-test.promised-test.recalled))
+			room.Size = test.asked
+			if diff := cmp.Diff(test.refused, l.Keep(room, start.Add(soon))); diff != "" {
+				t.Errorf("asked for (-want +got):\n%s", diff)
+			}
+			wantFree(t, l, "n1", test.free)
+			l.Report("n1", pool(lv("v", test.promised), lv("snap", capacity.DefaultExtent)))
+			l.Recall(room, start.Add(soon))
+			wantFree(t, l, "n1", max(0, 100*gib-test.promised-capacity.DefaultExtent))
+			if left := l.Stats().Rooms; left > 0 {
+				t.Errorf("%d rooms are left", left)
+			}
+		})
+	}
+}
+
+func TestWhatIsRecalledEndsWhenNoReportNamesIt(t *testing.T) {
+	l := grown(t)
+	l.Recall(Room{Volume: "snap", Node: "n1", Group: "pool", Size: 10 * gib, New: true}, start.Add(soon))
+	l.Recall(Room{Volume: "snap", Node: "n2", Group: "pool", Size: 10 * gib, New: true}, start.Add(soon)) // nobody has reported on it
+	wantFree(t, l, "n1", 60*gib)
+	l.Expire(start.Add(soon))
+	wantFree(t, l, "n1", 70*gib)
+}
+
 // A simWork is a volume that grows, or a snapshot that is made, for which room is kept.
 type simWork struct {
 	simVolume        // as it shall be
@@ -156,6 +201,12 @@ func (c *cluster) snapshot(t *rapid.T) {
 		}
 		return
 	}
+	if name := some(t, c.refused); name != "" && rapid.Bool().Draw(t, "again") {
+		if again := c.refused[name]; !c.away[again.node] {
+			c.begin(t, name, again)
+		}
+		return
+	}
 	name := some(t, c.pvs)
 	of, there := c.pvs[name]
 	if !there || c.away[of.node] || of.group == disk {
@@ -171,8 +222,12 @@ func (c *cluster) begin(t *rapid.T, name string, work simWork) {
 	c.l.Expire(c.now)
 	work.until = c.now.Add(time.Duration(rapid.IntRange(1, 60).Draw(t, "lasts")) * time.Second)
 	room := Room{Volume: name, Node: work.node, Group: work.group, Size: work.size, New: name != work.of}
-	if c.l.Keep(room, work.until) == nil {
+	switch refused := c.l.Keep(room, work.until) != nil; {
+	case !refused:
 		c.begun[name] = work
+		delete(c.refused, name)
+	case room.New:
+		c.refused[name] = work
 	}
 }
 
@@ -198,7 +253,9 @@ func (c *cluster) work(t *rapid.T) {
 
 // giveUp ends what is under way with a volume that is deleted.
 func (c *cluster) giveUp(volume string) {
-	maps.DeleteFunc(c.begun, func(_ string, work simWork) bool { return work.of == volume })
+	of := func(_ string, work simWork) bool { return work.of == volume }
+	maps.DeleteFunc(c.begun, of)
+	maps.DeleteFunc(c.refused, of)
 }
 
 // timeOut ends what took too long.
@@ -206,14 +263,25 @@ func (c *cluster) timeOut() {
 	maps.DeleteFunc(c.begun, func(_ string, work simWork) bool { return !c.now.Before(work.until) })
 }
 
-// recallWork is what an extender that was restarted knows of it: the claims show that
-// their volumes grow. What was asked of a node for a snapshot is asked again.
+// recallWork is what an extender that was restarted knows of it. Claims show that their
+// volumes grow, and VolumeSnapshotContents which snapshots are to be made: those that are
+// being made, those that were a moment ago and are in no report, and those for which there
+// was no room. Of a node that has left it knows nothing; what was begun there fails.
 func (c *cluster) recallWork() {
+	maps.DeleteFunc(c.begun, func(name string, work simWork) bool { return work.of != name && c.away[work.node] })
+	snaps := maps.Clone(c.snaps)
 	for _, name := range slices.Sorted(maps.Keys(c.begun)) {
 		if work := c.begun[name]; work.of == name {
 			c.l.Keep(Room{Volume: name, Node: work.node, Group: work.group, Size: work.size}, work.until)
 		} else {
-			delete(c.begun, name)
+			snaps[name] = work.simVolume
 		}
+	}
+	for name, work := range c.refused {
+		snaps[name] = work.simVolume
+	}
+	for _, name := range slices.Sorted(maps.Keys(snaps)) {
+		at := snaps[name]
+		c.l.Recall(Room{Volume: name, Node: at.node, Group: at.group, Size: at.size, New: true}, c.late())
 	}
 }

@@ -18,22 +18,23 @@ import (
 // pods whose claims become volumes and go again. What the ledger is told waits in
 // queues, one for each object, as watches deliver it.
 type cluster struct {
-	t      *rapid.T
-	l      *Ledger
-	now    time.Time
-	disks  map[string]map[string]map[string]capacity.Bytes // by node, group, volume
-	events map[string][]func()                             // news by object, the oldest first
-	heard  map[string][]Report                             // by node, all that was delivered
-	latest map[string]Report                               // by node, what the API server has
-	away   map[string]bool                                 // nodes that have left
-	serial uint64
-	pods   map[string]*simPod
-	born   int
-	pvs    map[string]simVolume // by volume: its PersistentVolume
-	wishes map[string]capacity.Bytes
-	shown  map[string]string // by volume: the node that its claim was last heard to show
-	snaps  map[string]simVolume
-	begun  map[string]simWork // by volume or snapshot: what some node is doing
+	t       *rapid.T
+	l       *Ledger
+	now     time.Time
+	disks   map[string]map[string]map[string]capacity.Bytes // by node, group, volume
+	events  map[string][]func()                             // news by object, the oldest first
+	heard   map[string][]Report                             // by node, all that was delivered
+	latest  map[string]Report                               // by node, what the API server has
+	away    map[string]bool                                 // nodes that have left
+	serial  uint64
+	pods    map[string]*simPod
+	born    int
+	pvs     map[string]simVolume // by volume: its PersistentVolume
+	wishes  map[string]capacity.Bytes
+	shown   map[string]string // by volume: the node that its claim was last heard to show
+	snaps   map[string]simVolume
+	begun   map[string]simWork // by volume or snapshot: what some node is doing
+	refused map[string]simWork // by snapshot: what there was no room for, and may be asked for again
 
 	orphans map[string]simVolume // volumes whose making ended after their claims
 	filled  int                  // volumes made or grown
@@ -112,6 +113,7 @@ func newCluster(t *rapid.T) *cluster {
 		shown:   map[string]string{},
 		snaps:   map[string]simVolume{},
 		begun:   map[string]simWork{},
+		refused: map[string]simWork{},
 		orphans: map[string]simVolume{},
 	}
 	for _, node := range simNodes {
@@ -170,8 +172,8 @@ func (c *cluster) deliverAll() {
 }
 
 // restart replaces the ledger by one that knows nothing but what the API server has, as
-// the extender builds it: what is there first, then what was promised, the oldest pods
-// first. What was only held is lost.
+// the extender builds it: what is there first, then what is under way, then what was
+// promised, the oldest pods first, and last what is wished. What was only held is lost.
 func (c *cluster) restart() {
 	c.l, c.events = New(), map[string][]func(){}
 	clear(c.shown)
@@ -194,12 +196,13 @@ func (c *cluster) restart() {
 	c.recallWork()
 	for _, p := range pods {
 		for _, claim := range p.claims {
-			if _, bound := c.pvs[claim.Volume]; bound {
-				c.l.Grow(claim.Volume, c.wishOf(claim.Volume))
-			} else if p.node != "" && !p.inline {
+			if _, bound := c.pvs[claim.Volume]; !bound && p.node != "" && !p.inline {
 				c.selected(p, claim.Volume, p.node)
 			}
 		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.wishes)) {
+		c.l.Grow(name, c.wishOf(name))
 	}
 }
 
