@@ -77,6 +77,7 @@ func (o *schedulerOptions) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.antiAffinity, "enabled-node-anti-affinity", "", "prefer nodes without free storage of these types for pods that do not ask for it, by these weights from 1 to 10, such as MountPoint=5,LVM=3")
 	flags.StringVar(&o.Driver, "driver", volume.DefaultDriver, "name of the CSI driver whose volumes are placed")
 	flags.StringVar(&o.VolumePrefix, "volume-name-prefix", volume.DefaultPrefix, "csi-provisioner's --volume-name-prefix")
+	flags.StringVar(&o.SnapshotPrefix, "snapshot-name-prefix", volume.DefaultSnapshotPrefix, "csi-snapshotter's --snapshot-name-prefix")
 	flags.DurationVar(&o.HoldTimeout, "hold-timeout", extender.DefaultHoldTimeout, "how long room is kept for a pod until the scheduler's choice shows")
 	o.election.addFlags(flags, "extenders")
 	flags.StringVar(&o.address, "pod-ip", os.Getenv("POD_IP"), "address at which the others reach this one when it leads (default: $POD_IP)")

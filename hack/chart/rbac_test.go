@@ -61,8 +61,8 @@ var allowed = map[string][]string{
 // allowedWithSnapshots is what comes to that where the cluster has snapshots.
 var allowedWithSnapshots = map[string][]string{
 	"open-local-scheduler-extender": {
-		"get,list,watch volumesnapshots.snapshot.storage.k8s.io",
-		"get,list,watch volumesnapshotcontents.snapshot.storage.k8s.io",
+		"list,watch volumesnapshotclasses.snapshot.storage.k8s.io",
+		"list,watch volumesnapshotcontents.snapshot.storage.k8s.io",
 	},
 	"open-local-csi-controller": {
 		"get,list,watch volumesnapshotclasses.snapshot.storage.k8s.io",

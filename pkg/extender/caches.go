@@ -96,7 +96,7 @@ func (c *caches) start(ctx context.Context) error {
 			return fmt.Errorf("reading all %s: %w", name, context.Cause(ctx))
 		}
 	}
-	return nil
+	return c.contents.wait(ctx)
 }
 
 // stop returns when nothing is watched any more; the context of start has ended.

@@ -20,14 +20,28 @@ import (
 // may be absent; they may come while we run.
 const snapshotGroup = "snapshot.storage.k8s.io"
 
-var contentResource = schema.GroupVersionResource{Group: snapshotGroup, Version: "v1", Resource: "volumesnapshotcontents"}
+var (
+	contentResource       = schema.GroupVersionResource{Group: snapshotGroup, Version: "v1", Resource: "volumesnapshotcontents"}
+	snapshotClassResource = schema.GroupVersionResource{Group: snapshotGroup, Version: "v1", Resource: "volumesnapshotclasses"}
+)
 
 // contents are the VolumeSnapshotContents of our driver: they tie a VolumeSnapshot to
 // the handle under which reports list it. A nil contents knows none.
 type contents struct {
+	driver   string
 	informer cache.SharedIndexInformer
+	classes  cache.SharedIndexInformer // VolumeSnapshotClasses
 	running  sync.WaitGroup
+	absent   chan struct{} // closed when there are none to read, or no right to
+	isAbsent sync.Once     // closes absent
 }
+
+// beingCreated is the annotation of a content that csi-snapshotter sets before it asks for
+// the snapshot, and takes off when it knows what became of it.
+const beingCreated = "snapshot.storage.kubernetes.io/volumesnapshot-being-created"
+
+// creationTime is when the node made the snapshot, in nanoseconds since 1970.
+var creationTime = []string{"status", "creationTime"}
 
 // Indexes of reports and of contents.
 const (
@@ -36,7 +50,9 @@ const (
 )
 
 func newContents(driver string, client dynamic.Interface, news func()) (*contents, error) {
-	informer := dynamicinformer.NewFilteredDynamicInformer(client, contentResource, "", 0, cache.Indexers{
+	c := &contents{driver: driver, absent: make(chan struct{})}
+	var err error
+	if c.informer, err = c.watch(client, contentResource, stripContent, cache.Indexers{
 		byVolumeSnapshot: func(obj any) ([]string, error) {
 			content, ok := obj.(*unstructured.Unstructured)
 			if !ok || textIn(content, "spec", "driver") != driver {
@@ -44,23 +60,36 @@ func newContents(driver string, client dynamic.Interface, news func()) (*content
 			}
 			return []string{textIn(content, "spec", "volumeSnapshotRef", "namespace") + "/" + textIn(content, "spec", "volumeSnapshotRef", "name")}, nil
 		},
-	}, nil).Informer()
-	if err := informer.SetTransform(stripContent); err != nil {
-		return nil, err
-	}
-	if err := informer.SetWatchErrorHandlerWithContext(func(ctx context.Context, r *cache.Reflector, err error) {
-		if apierrors.IsNotFound(err) {
-			klog.FromContext(ctx).V(4).Info("There are no VolumeSnapshotContents in this cluster yet")
-			return
-		}
-		cache.DefaultWatchErrorHandler(ctx, r, err)
 	}); err != nil {
 		return nil, err
 	}
-	_, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+	if c.classes, err = c.watch(client, snapshotClassResource, nil, cache.Indexers{}); err != nil {
+		return nil, err
+	}
+	_, err = c.informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc: func(any) { news() }, UpdateFunc: func(_, _ any) { news() },
 	})
-	return &contents{informer: informer}, err
+	return c, err
+}
+
+// watch returns what watches a kind that may be absent.
+func (c *contents) watch(client dynamic.Interface, what schema.GroupVersionResource, strip cache.TransformFunc, indexers cache.Indexers) (cache.SharedIndexInformer, error) {
+	informer := dynamicinformer.NewFilteredDynamicInformer(client, what, "", 0, indexers, nil).Informer()
+	if strip != nil {
+		if err := informer.SetTransform(strip); err != nil {
+			return nil, err
+		}
+	}
+	return informer, informer.SetWatchErrorHandlerWithContext(func(ctx context.Context, r *cache.Reflector, err error) {
+		if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
+			c.isAbsent.Do(func() { close(c.absent) })
+		}
+		if apierrors.IsNotFound(err) {
+			klog.FromContext(ctx).V(4).Info("There are none in this cluster yet", "resource", what.Resource)
+			return
+		}
+		cache.DefaultWatchErrorHandler(ctx, r, err)
+	})
 }
 
 // stripContent keeps what is read here.
@@ -72,11 +101,17 @@ func stripContent(obj any) (any, error) {
 	small := &unstructured.Unstructured{Object: map[string]any{}}
 	for _, path := range [][]string{
 		{"apiVersion"}, {"kind"}, {"metadata", "name"}, {"metadata", "uid"}, {"metadata", "resourceVersion"}, {"metadata", "creationTimestamp"},
-		{"spec", "driver"}, {"spec", "volumeSnapshotRef", "namespace"}, {"spec", "volumeSnapshotRef", "name"}, {"status", "snapshotHandle"},
+		{"metadata", "annotations", beingCreated},
+		{"spec", "driver"}, {"spec", "source", "volumeHandle"}, {"spec", "volumeSnapshotClassName"},
+		{"spec", "volumeSnapshotRef", "namespace"}, {"spec", "volumeSnapshotRef", "name"}, {"spec", "volumeSnapshotRef", "uid"},
+		{"status", "snapshotHandle"},
 	} {
 		if value := textIn(content, path...); value != "" {
 			_ = unstructured.SetNestedField(small.Object, value, path...) // all of them are strings in maps of ours
 		}
+	}
+	if made, is, _ := unstructured.NestedInt64(content.Object, creationTime...); is {
+		_ = unstructured.SetNestedField(small.Object, made, creationTime...)
 	}
 	return small, nil
 }
@@ -86,11 +121,30 @@ func textIn(content *unstructured.Unstructured, path ...string) string {
 	return value
 }
 
-// start watches until ctx ends. Nobody waits for it: snapshots may never come.
+// start watches until ctx ends.
 func (c *contents) start(ctx context.Context) {
 	if c != nil {
 		c.running.Go(func() { c.informer.RunWithContext(ctx) })
+		c.running.Go(func() { c.classes.RunWithContext(ctx) })
 	}
+}
+
+// wait returns when all have been read once, or there are none to read: snapshots may
+// never come.
+func (c *contents) wait(ctx context.Context) error {
+	if c == nil {
+		return nil
+	}
+	for _, synced := range []<-chan struct{}{c.informer.HasSyncedChecker().Done(), c.classes.HasSyncedChecker().Done()} {
+		select {
+		case <-synced:
+		case <-c.absent:
+			return nil
+		case <-ctx.Done():
+			return fmt.Errorf("reading all VolumeSnapshotContents and their classes: %w", context.Cause(ctx))
+		}
+	}
+	return nil
 }
 
 func (c *contents) stop() {

@@ -2,7 +2,6 @@ package extender
 
 import (
 	"github.com/open-local/open-local/pkg/capacity"
-	"github.com/open-local/open-local/pkg/ledger"
 	"github.com/open-local/open-local/pkg/volume"
 )
 
@@ -20,20 +19,6 @@ func (s *Scheduler) growthSeen(claim *claimRecord) {
 func (s *Scheduler) wishedFor(pv *volumeRecord) {
 	if claim, known := s.caches.claims.Get(pv.claim); known {
 		s.wished(pv, claim, claim.wish())
-	}
-}
-
-// growing keeps room for a volume that csi-resizer has begun to grow: this extender may
-// not be the one that was asked for it. It comes before anything is promised anew.
-func (s *Scheduler) growing(claim *claimRecord) {
-	begun := claim.more().begun
-	pv, known := s.caches.volumes.Get(claim.volume)
-	if begun == 0 || !known {
-		return
-	}
-	p, ours := pv.placed()
-	if ours && p.kind == volume.LVM && !p.shows && p.spot.Size < begun {
-		s.ledger.Keep(ledger.Room{Volume: p.name, Node: p.node, Group: p.spot.Group, Size: begun}, s.late())
 	}
 }
 

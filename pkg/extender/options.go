@@ -9,12 +9,10 @@
 // Nothing is kept but in memory: after a restart or a change of the leader, reports,
 // PersistentVolumes and pods say what is there, and the node selected on a claim says
 // what was promised; those promises are made anew, pod by pod, before the first
-// question is answered. What was only held is lost: a pod whose node is not yet on its
-// claims is placed when that shows, and if the room has gone meanwhile the reservation
-// is refused and the pod is scheduled again. Lost as well is what was kept for a snapshot
-// that a node makes at that moment: nothing in the API server says how much it was. LVM
-// gives no extent twice, so whoever comes second is refused and tried again; only what is
-// reserved on a node is kept by the extender alone.
+// question is answered. Claims and VolumeSnapshotContents say what nodes may be at work on
+// at that moment; room for that is kept before. What was only held is lost: a pod whose
+// node is not yet on its claims is placed when that shows, and if the room has gone
+// meanwhile the reservation is refused and the pod is scheduled again.
 //
 // A node whose last report is old is still answered for: what is free on it changes
 // only by what is promised here, and the node refuses what does not fit. A node without
@@ -38,9 +36,10 @@ import (
 
 // Options configures a Scheduler.
 type Options struct {
-	Driver       string               // name of the CSI driver
-	VolumePrefix string               // --volume-name-prefix of csi-provisioner
-	Prefer       allocator.Preference // which of several groups or nodes is better
+	Driver         string               // name of the CSI driver
+	VolumePrefix   string               // --volume-name-prefix of csi-provisioner
+	SnapshotPrefix string               // --snapshot-name-prefix of csi-snapshotter
+	Prefer         allocator.Preference // which of several groups or nodes is better
 	// AntiAffinity scores nodes for what pods do not ask for.
 	AntiAffinity AntiAffinity
 	// HoldTimeout is how long room is kept for a pod between the filter's answer and
@@ -64,7 +63,7 @@ type Options struct {
 	Version     string // what /version answers
 	// Replica is nil where there is no other extender.
 	Replica Replica
-	// Snapshots reads VolumeSnapshotContents, which may be absent. Claims made of
+	// Snapshots reads VolumeSnapshotContents and their classes, which may be absent. Claims made of
 	// snapshots are refused where it is nil.
 	Snapshots dynamic.Interface
 	// Events are told on pods that wait why no node has room. None when nil.
@@ -98,6 +97,9 @@ func (o Options) Validate() error {
 	}
 	if o.VolumePrefix == "" {
 		errs = append(errs, errors.New("the volume name prefix is empty"))
+	}
+	if o.SnapshotPrefix == "" {
+		errs = append(errs, errors.New("the snapshot name prefix is empty"))
 	}
 	if _, err := allocator.PreferenceNamed(string(o.Prefer)); err != nil {
 		errs = append(errs, err)

@@ -126,15 +126,3 @@ func TestRoomIsGivenBack(t *testing.T) {
 	}
 	w.wantFree("n1/pool=70Gi")
 }
-
-// TestARestartKnowsWhatGrows has the extender end while a node grows a volume. The pod
-// that was refused before is refused after.
-func TestARestartKnowsWhatGrows(t *testing.T) {
-	w := withVolume(t)
-	w.resize("a", 60*gib, 60*gib)
-	w.mustKeep(growth(int64(60 * gib)))
-	w.selectNode("b", "n1") // by somebody who did not ask
-	w.restart()
-	w.wantFree("n1/pool=40Gi")
-	w.mustFit(pod("b", "b"), "", "n1")
-}

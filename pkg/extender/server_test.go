@@ -401,6 +401,7 @@ func TestOptionsAreCheckedAllAtOnce(t *testing.T) {
 	_, err := New(Options{HoldWait: 3, HoldTimeout: 2, ReserveTLS: &tls.Config{MinVersion: tls.VersionTLS13}}, nil, nil)
 	want := `configuring the scheduler extender: the driver's name is empty
 the volume name prefix is empty
+the snapshot name prefix is empty
 scheduling strategy "" is none of [binpack spread]
 the hold wait is 3ns, it must be from zero to below the hold timeout of 2ns
 the name of the caller that may reserve is empty`

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/open-local/open-local/pkg/ledger"
 	"github.com/open-local/open-local/pkg/volume"
 )
@@ -29,8 +31,10 @@ func (s *Scheduler) sourceOf(claim *claimRecord) (source, error) {
 	from := source{what: ref.Kind + " " + ref.Name}
 	var err error
 	switch {
-	case ref.Kind == "PersistentVolumeClaim" && (ref.APIGroup == nil || *ref.APIGroup == ""):
-		from.node, err = s.nodeOfClaim(namespace + "/" + ref.Name)
+	case isClaim(ref):
+		var of placed
+		of, err = s.volumeOfClaim(namespace + "/" + ref.Name)
+		from.node = of.node
 	case ref.Kind == "VolumeSnapshot" && ref.APIGroup != nil && *ref.APIGroup == snapshotGroup:
 		from.node, from.shown, err = s.nodeOfSnapshot(namespace, ref.Name)
 	default:
@@ -42,24 +46,29 @@ func (s *Scheduler) sourceOf(claim *claimRecord) (source, error) {
 	return from, nil
 }
 
-// nodeOfClaim returns where the volume of a claim lies.
-func (s *Scheduler) nodeOfClaim(key string) (string, error) {
+// isClaim tells whether what a claim is made of is another claim.
+func isClaim(ref *corev1.TypedObjectReference) bool {
+	return ref != nil && ref.Kind == "PersistentVolumeClaim" && (ref.APIGroup == nil || *ref.APIGroup == "")
+}
+
+// volumeOfClaim returns where the volume of a claim lies.
+func (s *Scheduler) volumeOfClaim(key string) (placed, error) {
 	claim, known := s.caches.claims.Get(key)
 	switch {
 	case !known:
-		return "", fmt.Errorf("no such claim: %w", errLagging)
+		return placed{}, fmt.Errorf("no such claim: %w", errLagging)
 	case claim.volume == "":
-		return "", fmt.Errorf("that has no volume yet: %w", errLagging)
+		return placed{}, fmt.Errorf("that has no volume yet: %w", errLagging)
 	}
 	pv, known := s.caches.volumes.Get(claim.volume)
 	if !known {
-		return "", fmt.Errorf("its PersistentVolume %s: %w", claim.volume, errLagging)
+		return placed{}, fmt.Errorf("its PersistentVolume %s: %w", claim.volume, errLagging)
 	}
-	placed, ours := pv.placed()
+	of, ours := pv.placed()
 	if !ours {
-		return "", fmt.Errorf("%w source: its volume is none of %s", volume.ErrInvalid, s.o.Driver)
+		return placed{}, fmt.Errorf("%w source: its volume is none of %s", volume.ErrInvalid, s.o.Driver)
 	}
-	return placed.node, nil
+	return of, nil
 }
 
 // nodeOfSnapshot returns where a snapshot lies, and whether a claim made of it shows the

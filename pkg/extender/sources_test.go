@@ -40,7 +40,7 @@ func content(name, handle, created string) *unstructured.Unstructured {
 
 // snapshots are the contents of a cluster.
 func snapshots(contents ...runtime.Object) *dynamicfake.FakeDynamicClient {
-	kinds := map[schema.GroupVersionResource]string{contentResource: "VolumeSnapshotContentList"}
+	kinds := map[schema.GroupVersionResource]string{contentResource: "VolumeSnapshotContentList", snapshotClassResource: "VolumeSnapshotClassList"}
 	return dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), kinds, contents...)
 }
 
@@ -49,7 +49,6 @@ func (w *world) see(contents *dynamicfake.FakeDynamicClient) {
 	w.t.Helper()
 	w.dynamic = contents
 	w.restart()
-	cache.WaitForCacheSync(w.t.Context().Done(), w.s.caches.contents.informer.HasSynced) // the last news may come before it
 }
 
 func fromSnapshot(pvc *corev1.PersistentVolumeClaim, name string) *corev1.PersistentVolumeClaim {

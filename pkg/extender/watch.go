@@ -77,13 +77,14 @@ func handle[T any](seen func(before, now T), gone func(last T)) cache.ResourceEv
 	}
 }
 
-// rebuild fills the ledger from the caches: what is there first, then what grows and what
-// was promised, the oldest claims first so that every restart promises alike.
+// rebuild fills the ledger from the caches: what is there first, then what is under way,
+// then what was promised, the oldest claims first so that every restart promises alike, and
+// last what is wished: nobody was promised that.
 func (s *Scheduler) rebuild(log klog.Logger) {
 	s.events.Lock()
 	defer s.events.Unlock()
 	for _, pv := range s.caches.volumes.List() {
-		s.volumeSeen(pv)
+		s.exists(pv)
 	}
 	pods := s.caches.pods.List()
 	for _, pod := range pods {
@@ -93,10 +94,10 @@ func (s *Scheduler) rebuild(log klog.Logger) {
 		s.report(report.Key())
 	}
 	claims := s.caches.claims.List()
-	slices.SortFunc(claims, older)
-	for _, claim := range claims {
-		s.growing(claim)
-	}
+	slices.SortFunc(claims, func(a, b *claimRecord) int {
+		return cmp.Or(cmp.Compare(min(len(a.volume), 1), min(len(b.volume), 1)), older(a, b)) // those that have none first
+	})
+	s.underWay(claims)
 	for _, claim := range claims {
 		s.claimSeen(log, nil, claim)
 	}
@@ -140,6 +141,13 @@ func (s *Scheduler) syncNode(log klog.Logger, name string) {
 }
 
 func (s *Scheduler) volumeSeen(pv *volumeRecord) {
+	if s.exists(pv) {
+		s.wishedFor(pv)
+	}
+}
+
+// exists counts the volume, and returns false if it takes no room of its own.
+func (s *Scheduler) exists(pv *volumeRecord) bool {
 	p, ours := pv.placed()
 	switch {
 	case ours && p.shows:
@@ -147,8 +155,9 @@ func (s *Scheduler) volumeSeen(pv *volumeRecord) {
 	case ours && p.spot.Group != "":
 		s.ledger.Choose(p.name, p.node, s.late())
 		s.ledger.Exists(p.name, p.node, p.spot)
-		s.wishedFor(pv)
+		return true
 	}
+	return false
 }
 
 func (s *Scheduler) volumeGone(pv *volumeRecord) {

@@ -48,12 +48,15 @@ type world struct {
 	watches chan string // the resources of watches that have begun
 }
 
+// begin is when the clock of every world stands at first.
+var begin = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
 // newWorld starts a Scheduler when all objects are there, with the classes "lvm" and
 // "immediate" besides.
 func newWorld(t *testing.T, objects ...runtime.Object) *world {
 	t.Helper()
 	t.Parallel()
-	w := &world{t: t, clock: clocktesting.NewFakeClock(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))}
+	w := &world{t: t, clock: clocktesting.NewFakeClock(begin)}
 	w.core, w.storage, w.watches = corefake.NewClientset(), storagefake.NewSimpleClientset(), make(chan string, 100)
 	w.core.PrependWatchReactor("*", w.watched(w.core.Tracker()))
 	w.storage.PrependWatchReactor("*", w.watched(w.storage.Tracker()))
@@ -66,7 +69,7 @@ func newWorld(t *testing.T, objects ...runtime.Object) *world {
 
 func options(w *world) Options {
 	return Options{
-		Driver: volume.DefaultDriver, VolumePrefix: volume.DefaultPrefix, Prefer: allocator.Binpack,
+		Driver: volume.DefaultDriver, VolumePrefix: volume.DefaultPrefix, SnapshotPrefix: volume.DefaultSnapshotPrefix, Prefer: allocator.Binpack,
 		HoldTimeout: DefaultHoldTimeout, HoldWait: DefaultHoldWait, Caller: DefaultCaller, Version: "test", Clock: w.clock, Snapshots: w.dynamic,
 	}
 }
