@@ -217,22 +217,34 @@ func wholeOrphans(b *bench) {
 func (b *bench) wantMetric(node, component, line string) {
 	b.Helper()
 	b.soon(func(ctx context.Context) (string, error) {
-		pods, err := b.kube.CoreV1().Pods(installedIn).List(ctx, metav1.ListOptions{
-			LabelSelector: "app.kubernetes.io/component=open-local-" + component, FieldSelector: "spec.nodeName=" + node,
-		})
-		if err != nil || len(pods.Items) != 1 {
-			return fmt.Sprintf("there are %d of %s on %s", len(pods.Items), component, node), err
-		}
-		said, err := b.kube.CoreV1().RESTClient().Get().Namespace(installedIn).Resource("pods").Name(pods.Items[0].Name + ":10736").
-			SubResource("proxy").Suffix("metrics").DoRaw(ctx)
-		if err != nil {
-			return err.Error(), nil //nolint:nilerr // it may just be coming back
-		}
-		if !strings.Contains(string(said), line+"\n") {
-			return fmt.Sprintf("the metrics of %s on %s do not say %s", component, node, line), nil
-		}
-		return "", nil
+		return b.lacksMetric(ctx, b.podOn(ctx, node, component)+":10736", line), nil
 	})
+}
+
+// lacksMetric says so when the pod at that port does not measure what the line says.
+func (b *bench) lacksMetric(ctx context.Context, at, line string) string {
+	said, err := b.kube.CoreV1().RESTClient().Get().Namespace(installedIn).Resource("pods").Name(at).SubResource("proxy").Suffix("metrics").DoRaw(ctx)
+	switch {
+	case err != nil:
+		return err.Error() //nolint:nilerr // it may just be coming back
+	case !strings.Contains(string(said), line+"\n"):
+		return fmt.Sprintf("the metrics of %s do not say %s", at, line)
+	}
+	return ""
+}
+
+// podOn returns the pod of a component of open-local on the node, or an empty name when
+// there is not one.
+func (b *bench) podOn(ctx context.Context, node, component string) string {
+	b.Helper()
+	pods, err := b.kube.CoreV1().Pods(installedIn).List(ctx, metav1.ListOptions{
+		LabelSelector: "app.kubernetes.io/component=open-local-" + component, FieldSelector: "spec.nodeName=" + node,
+	})
+	b.must(err, "listing the pods of %s on %s", component, node)
+	if len(pods.Items) != 1 {
+		return ""
+	}
+	return pods.Items[0].Name
 }
 
 // report returns which NodeLocalStorage a node has.

@@ -53,17 +53,11 @@ func extenderDiesAmidABurst(b *bench) {
 	for i, name := range names {
 		b.addPods(pod(name, forever, mounting(name)))
 		if i == len(names)/2 {
-			b.killProcess(first)
+			b.signal(b.Context(), first, "scheduler", "KILL")
 			died = time.Now()
 		}
 	}
-	b.soon(func(ctx context.Context) (string, error) {
-		_, now, err := b.leader(ctx)
-		if err == nil && (now == holder || now == "") {
-			return "nobody else leads yet", nil
-		}
-		return "", err
-	})
+	b.wantAnotherLeader(holder)
 	took := time.Since(died)
 	b.Logf("another extender led after %.1f s", took.Seconds())
 	if took > 10*time.Second {
@@ -84,20 +78,75 @@ func extenderDiesAmidABurst(b *bench) {
 	b.wantRunning(waiting...)
 }
 
-// killProcess kills the program of a pod of open-local from outside, so that it
-// cannot say goodbye.
-func (b *bench) killProcess(name string) {
+// wantAnotherLeader waits until an extender leads that is not the holder.
+func (b *bench) wantAnotherLeader(holder string) {
 	b.Helper()
-	p, err := b.kube.CoreV1().Pods(installedIn).Get(b.Context(), name, metav1.GetOptions{})
+	b.soon(func(ctx context.Context) (string, error) {
+		_, now, err := b.leader(ctx)
+		if err == nil && (now == holder || now == "") {
+			return "nobody else leads yet", nil
+		}
+		return "", err
+	})
+}
+
+// extenderDiesAmidASnapshot has the extender that kept room for a snapshot be gone while
+// the node is at it. The one that takes over promises that room to nobody.
+func extenderDiesAmidASnapshot(b *bench) {
+	node := b.nodes[0]
+	class := b.addSnapshotClass("large", map[string]string{"snapshot-initial-size": "256Mi"})
+	pool := b.addClass("pool", map[string]string{"vgName": pool1})
+	b.addClaims(blockClaim("data", pool, "512Mi"))
+	b.addPods(pod("data", forever, onNode(node), device("data")))
+	b.wantRunning("data")
+	all := b.freeExtents(node, pool1)
+	first, holder, err := b.leader(b.Context())
+	b.must(err, "reading who leads")
+
+	plugin := b.podOn(b.Context(), node, "agent")
+	b.afterwards(func(ctx context.Context) { b.signal(ctx, plugin, "--mode=node", "CONT") })
+	b.signal(b.Context(), plugin, "--mode=node", "STOP")
+	b.snapshot("past", "data", class)
+	b.wantRooms(1)
+	b.signal(b.Context(), first, "scheduler", "KILL")
+	b.wantAnotherLeader(holder)
+	b.wantRooms(1)
+	b.addClaims(blockClaim("rest", pool, megabytes(4*all)))
+	b.addPods(pod("rest", forever, onNode(node), device("rest")))
+	b.wantEvent("rest", "NoRoomForVolumes", pool1, fmt.Sprintf("wants %dMi, %dMi free", 4*all, 4*all-256))
+	b.signal(b.Context(), plugin, "--mode=node", "CONT")
+	b.wantSnapshots("past")
+	b.wantRooms(0)
+	b.removeSnapshot("past")
+	b.wantRunning("rest")
+}
+
+// wantRooms waits until the extender that leads keeps so many.
+func (b *bench) wantRooms(count int) {
+	b.Helper()
+	b.soon(func(ctx context.Context) (string, error) {
+		name, _, err := b.leader(ctx)
+		if err != nil {
+			return "", err
+		}
+		return b.lacksMetric(ctx, name+":23000", fmt.Sprintf("open_local_scheduler_rooms %d", count)), nil
+	})
+}
+
+// signal sends a signal to the program of a pod of open-local whose arguments have the word,
+// from outside: KILL lets it say no goodbye.
+func (b *bench) signal(ctx context.Context, name, word, signal string) {
+	b.Helper()
+	p, err := b.kube.CoreV1().Pods(installedIn).Get(ctx, name, metav1.GetOptions{})
 	b.must(err, "reading pod %s", name)
-	pids := b.exec(b.Context(), p.Spec.NodeName, "find", "/sys/fs/cgroup/kubepods", "-path", "*/pod"+string(p.UID)+"/*", "-name", "cgroup.procs", "-exec", "cat", "{}", "+")
+	pids := b.exec(ctx, p.Spec.NodeName, "find", "/sys/fs/cgroup/kubepods", "-path", "*/pod"+string(p.UID)+"/*", "-name", "cgroup.procs", "-exec", "cat", "{}", "+")
 	for pid := range strings.FieldsSeq(pids) {
-		if said, err := b.lab.Exec(b.Context(), p.Spec.NodeName, "cat", "/proc/"+pid+"/cmdline"); err == nil && strings.Contains(said, "scheduler") {
-			b.exec(b.Context(), p.Spec.NodeName, "kill", "-KILL", pid)
+		if said, err := b.lab.Exec(ctx, p.Spec.NodeName, "cat", "/proc/"+pid+"/cmdline"); err == nil && strings.Contains(said, word) {
+			b.exec(ctx, p.Spec.NodeName, "kill", "-"+signal, pid)
 			return
 		}
 	}
-	b.Fatalf("no process of pod %s was found on %s", name, p.Spec.NodeName)
+	b.Fatalf("no process of pod %s with %s was found on %s", name, word, p.Spec.NodeName)
 }
 
 // secondScheduler ships a scheduler of its own, for clusters whose control plane cannot be

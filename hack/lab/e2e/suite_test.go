@@ -52,6 +52,7 @@ func TestOpenLocal(t *testing.T) {
 		{"twenty pods at once fill a node to the last extent", burstFillsANode},
 		{"pods that race for room run as far as it goes and the others follow", racersShareWhatFits},
 		{"a burst goes on when the leading extender is killed in its midst", extenderDiesAmidABurst},
+		{"a snapshot in the making keeps its room when the leading extender is killed", extenderDiesAmidASnapshot},
 		{"a second scheduler places pods that ask for it", secondScheduler},
 		{"the scheduler asks over TLS, and nobody without its certificate is answered", schedulerAsksOverTLS},
 		{"everything of open-local dies amid twenty creates and nothing leaks", killedAmidCreates},
