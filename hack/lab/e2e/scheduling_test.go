@@ -113,7 +113,7 @@ func extenderDiesAmidASnapshot(b *bench) {
 	b.wantRooms(1)
 	b.addClaims(blockClaim("rest", pool, megabytes(4*all)))
 	b.addPods(pod("rest", forever, onNode(node), device("rest")))
-	b.wantEvent("rest", "NoRoomForVolumes", pool1, fmt.Sprintf("wants %dMi, %dMi free", 4*all, 4*all-256))
+	b.wantEvent("rest", "FailedScheduling", pool1, fmt.Sprintf("wants %dMi, %dMi free", 4*all, 4*all-256))
 	b.signal(b.Context(), plugin, "--mode=node", "CONT")
 	b.wantSnapshots("past")
 	b.wantRooms(0)
