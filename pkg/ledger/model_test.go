@@ -30,8 +30,9 @@ type model struct {
 
 type modelRoom struct {
 	modelSpot
-	until time.Time
-	new   bool
+	until    time.Time
+	new      bool
+	recalled bool
 }
 
 type modelSpot struct {
@@ -370,31 +371,51 @@ func (m *model) keep(want Room, until time.Time) *Lack {
 		return nil
 	}
 	before, again := m.rooms[want.Node][want.Volume]
-	then := modelRoom{modelSpot{want.Group, max(before.size, want.Size)}, until, want.New}
+	asked := modelRoom{modelSpot: modelSpot{want.Group, want.Size}, until: until, new: want.New}
 	if again {
-		then.group, then.new = before.group, before.new
+		asked.group, asked.new = before.group, before.new
+	}
+	if before.recalled {
+		delete(m.rooms[want.Node], want.Volume) // the answer is as if it were not there
+	} else {
+		asked.size = max(before.size, want.Size)
 	}
 	if before.until.After(until) {
-		then.until = before.until
+		asked.until = before.until
 	}
 	free := m.free(want.Node, "nobody")
-	extra := func() (string, capacity.Bytes) {
-		spot, _ := m.counted(want.Node, want.Volume)
-		if spot.size == 0 {
-			return spot.group, 0
+	extra := func(in string) capacity.Bytes {
+		if spot, _ := m.counted(want.Node, want.Volume); spot.size > 0 {
+			return spot.size.Extents(m.group(want.Node, in).Extent)
 		}
-		return spot.group, spot.size.Extents(m.group(want.Node, spot.group).Extent)
+		return 0
 	}
-	_, less := extra()
-	m.rooms[want.Node][want.Volume] = then
-	group, more := extra()
-	if left, managed := free[group]; managed && more > less && more-less > left {
-		if m.rooms[want.Node][want.Volume] = before; !again {
-			delete(m.rooms[want.Node], want.Volume)
+	m.rooms[want.Node][want.Volume] = asked
+	spot, _ := m.counted(want.Node, want.Volume)
+	more := extra(spot.group)
+	delete(m.rooms[want.Node], want.Volume)
+	if again && !before.recalled {
+		m.rooms[want.Node][want.Volume] = before
+	}
+	less := extra(spot.group)
+	if left, managed := free[spot.group]; managed && more > less && more-less > left {
+		if again {
+			m.rooms[want.Node][want.Volume] = before
 		}
-		return &Lack{Wants: more - less, Free: max(0, left), Held: m.heldIn(want.Node, group)}
+		return &Lack{Wants: more - less, Free: max(0, left), Held: m.heldIn(want.Node, spot.group)}
 	}
+	asked.size = max(before.size, want.Size)
+	m.rooms[want.Node][want.Volume] = asked
 	return nil
+}
+
+// recall keeps room whatever is free.
+func (m *model) recall(room Room, until time.Time) {
+	_, kept := m.rooms[room.Node][room.Volume]
+	spot, listed := m.listed(room.Node, room.Volume)
+	if shown := listed && (room.New || spot.size >= room.Size); m.reports[room.Node] != nil && !kept && !shown {
+		m.rooms[room.Node][room.Volume] = modelRoom{modelSpot{room.Group, room.Size}, until, room.New, true}
+	}
 }
 
 // heldIn is what all pods hold of the group.
@@ -576,6 +597,12 @@ func TestTheLedgerAgreesWithAnObviousOne(t *testing.T) {
 				want, until := Room{Volume: name(), Node: node(), Group: group(), New: rapid.Bool().Draw(t, "new")}, soon()
 				want.Size = capacity.Bytes(rapid.Int64Range(1, 40).Draw(t, "wants"))
 				same("lacking", l.Keep(want, until), m.keep(want, until))
+			},
+			"recall": func(t *rapid.T) {
+				room, until := Room{Volume: name(), Node: node(), Group: group(), New: rapid.Bool().Draw(t, "new")}, soon()
+				room.Size = capacity.Bytes(rapid.Int64Range(1, 40).Draw(t, "wants"))
+				l.Recall(room, until)
+				m.recall(room, until)
 			},
 			"unkeep": func(*rapid.T) { what, on := name(), node(); l.Unkeep(what, on); m.unkeep(on, what) },
 			"leave":  func(*rapid.T) { on := node(); l.Leave(on); m.leave(on) },

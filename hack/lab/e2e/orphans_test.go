@@ -226,7 +226,7 @@ func (b *bench) lacksMetric(ctx context.Context, at, line string) string {
 	said, err := b.kube.CoreV1().RESTClient().Get().Namespace(installedIn).Resource("pods").Name(at).SubResource("proxy").Suffix("metrics").DoRaw(ctx)
 	switch {
 	case err != nil:
-		return err.Error() //nolint:nilerr // it may just be coming back
+		return err.Error() // it may just be coming back
 	case !strings.Contains(string(said), line+"\n"):
 		return fmt.Sprintf("the metrics of %s do not say %s", at, line)
 	}
