@@ -94,12 +94,14 @@ func (s *Scheduler) rebuild(log klog.Logger) {
 		s.report(report.Key())
 	}
 	claims := s.caches.claims.List()
-	slices.SortFunc(claims, func(a, b *claimRecord) int {
-		return cmp.Or(cmp.Compare(min(len(a.volume), 1), min(len(b.volume), 1)), older(a, b)) // those that have none first
-	})
+	slices.SortFunc(claims, older)
 	s.underWay(claims)
-	for _, claim := range claims {
-		s.claimSeen(log, nil, claim)
+	for _, bound := range []bool{false, true} { // which may wish for more
+		for _, claim := range claims {
+			if bound == (claim.volume != "") {
+				s.claimSeen(log, nil, claim)
+			}
+		}
 	}
 	s.ready.Store(true)
 	s.news.ring()

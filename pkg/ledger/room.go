@@ -73,8 +73,8 @@ func (l *Ledger) Keep(want Room, until time.Time) *Lack {
 // Recall keeps, whatever is free, room that a ledger which is lost may have kept: of what
 // is under way nobody knows whether Keep was asked for it, or what it said. Call it for a
 // ledger that was just filled, before anything is promised anew, and with the same size as
-// Keep: then every promise that was made beside it finds its room again. Who asks for it
-// with Keep is answered as if it were not there.
+// Keep: then nothing is promised in its place. Who asks for it with Keep is answered as if
+// it were not there.
 func (l *Ledger) Recall(room Room, until time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -141,7 +141,7 @@ func (l *Ledger) unkeep(key grower) {
 // shown ends what is kept on n for volumes that its report shows as large.
 func (l *Ledger) shown(n *node) {
 	for key, room := range l.rooms {
-		if e := n.volumes[key.name]; key.node == n && (e.reported >= e.reserved || room.new && e.reported > 0) {
+		if e := n.volumes[key.name]; key.node == n && e.shows(Room{Size: e.reserved, New: room.new}) {
 			l.unkeep(key)
 		}
 	}
