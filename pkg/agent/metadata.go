@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -66,7 +67,7 @@ func (w *metadataWatch) arm() error {
 		_ = w.watcher.Remove(w.watched)
 	}
 	for depth := len(backupPath); depth >= 0; depth-- {
-		directory := filepath.Join(append([]string{w.root}, backupPath[:depth]...)...)
+		directory := w.directory(depth)
 		err := w.watcher.Add(directory)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -75,12 +76,23 @@ func (w *metadataWatch) arm() error {
 			return fmt.Errorf("watching %s: %w", directory, err)
 		}
 		w.watched, w.awaits = directory, ""
-		if depth < len(backupPath) {
-			w.awaits = backupPath[depth]
+		if depth == len(backupPath) {
+			return nil
 		}
-		return nil
+		w.awaits = backupPath[depth]
+		if _, err := os.Stat(w.directory(depth + 1)); errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		// It was made before the watch could tell: look from the deepest again.
+		_ = w.watcher.Remove(directory)
+		depth = len(backupPath) + 1
 	}
 	return fmt.Errorf("watching %s: %w", w.root, fs.ErrNotExist)
+}
+
+// directory returns the backup directory, or one above it: that at the depth below root.
+func (w *metadataWatch) directory(depth int) string {
+	return filepath.Join(append([]string{w.root}, backupPath[:depth]...)...)
 }
 
 // event deals with one event and reports whether metadata may have changed.
