@@ -3,6 +3,7 @@ package allocator
 import (
 	"cmp"
 	"math"
+	"math/bits"
 	"slices"
 
 	"github.com/open-local/open-local/pkg/capacity"
@@ -16,13 +17,14 @@ type Planner struct {
 	claims []volume.Claim
 	order  []int // of claims, the pickiest first
 	prefer Preference
+	spread bool // what prefer says
 	// anyStriped is true when one of the claims is.
 	anyStriped bool
 
 	// What follows from the groups last looked at.
 	known  *capacity.Group  // the first of them; nil when they may change
 	prices []capacity.Bytes // claims × groups: what each costs there, or never
-	sizes  []float64        // of the groups
+	sizes  []capacity.Bytes // of the groups
 	spoilt []capacity.Bytes // by group: what nobody else can have of it afterwards
 
 	// Working space, of the node being looked at.
@@ -44,6 +46,7 @@ func NewPlanner(claims []volume.Claim, prefer Preference) *Planner {
 		claims: claims,
 		order:  make([]int, len(claims)),
 		prefer: prefer,
+		spread: prefer == Spread,
 		limit:  MaxSteps,
 		extent: make([]capacity.Bytes, len(claims)),
 		cost:   make([]capacity.Bytes, len(claims)),
@@ -153,7 +156,7 @@ func (p *Planner) greedy() int {
 			if left < 0 || inStripes && !p.lies(claim, i) {
 				continue
 			}
-			if now := (rest{float64(left) / p.sizes[i], left + p.spoilt[i]}); best < 0 || p.better(now, bestRest) {
+			if now := (rest{left, p.sizes[i], left + p.spoilt[i]}); best < 0 || p.better(now, bestRest) {
 				best, bestRest = i, now
 			}
 		}
@@ -167,17 +170,31 @@ func (p *Planner) greedy() int {
 
 // A rest is what a group would have left.
 type rest struct {
-	share float64        // of the group's size
-	left  capacity.Bytes // and all of what is given whole: the smallest that fits is best
+	left, size capacity.Bytes // size is that of the group
+	whole      capacity.Bytes // left, and all of what is given whole: the smallest that fits is best
 }
 
 // better reports whether a is better left than b. Of equal shares the smaller space is,
 // so that the larger stays whole for a larger claim. Of equals neither is better.
 func (p *Planner) better(a, b rest) bool {
-	if a.share != b.share {
-		return (a.share < b.share) != (p.prefer == Spread)
+	switch {
+	case a.size != b.size:
+		return p.betterShare(a, b)
+	case a.left != b.left:
+		return (a.left < b.left) != p.spread
 	}
-	return a.left < b.left
+	return a.whole < b.whole
+}
+
+// betterShare is better for groups of different sizes. Multiplying tells exactly which
+// part is the larger, and is faster than dividing.
+func (p *Planner) betterShare(a, b rest) bool {
+	ha, la := bits.Mul64(uint64(a.left), uint64(b.size))
+	hb, lb := bits.Mul64(uint64(b.left), uint64(a.size))
+	if order := cmp.Or(cmp.Compare(ha, hb), cmp.Compare(la, lb)); order != 0 {
+		return (order < 0) != p.spread
+	}
+	return a.whole < b.whole
 }
 
 // eligible reports whether the claim may lie in the group at all.
@@ -204,7 +221,7 @@ func (p *Planner) take(claim, group int) {
 // rest returns what the group would have left after taking the claim.
 func (p *Planner) rest(claim, group int) rest {
 	left := p.free[group] - p.pricesOf(claim)[group]
-	return rest{float64(left) / p.sizes[group], left + p.spoilt[group]}
+	return rest{left, p.sizes[group], left + p.spoilt[group]}
 }
 
 // never is what a claim costs where it may not lie: more than anybody has.
@@ -219,7 +236,7 @@ func (p *Planner) pricesOf(claim int) []capacity.Bytes {
 func (p *Planner) know(groups []capacity.Group) {
 	p.prices, p.sizes, p.spoilt, p.groups = p.prices[:0], p.sizes[:0], p.spoilt[:0], groups
 	for i := range groups {
-		p.sizes = append(p.sizes, max(1, float64(groups[i].Size)))
+		p.sizes = append(p.sizes, max(1, groups[i].Size))
 		var spoilt capacity.Bytes
 		if groups[i].Kind.Whole() {
 			spoilt = groups[i].Size

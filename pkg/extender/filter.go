@@ -123,9 +123,8 @@ func (s *Scheduler) tryFit(q question, w *space) (fit []string, refused []refusa
 	}
 	plan, views := s.plan(q.claims), ledger.Views{} // w has what fits
 	s.ledger.See(q.pod, changed, &views)
-	for i, name := range changed {
-		view := views.At(i)
-		refused = append(refused, refusal{name, whyChanged(plan, &view)})
+	for i, view := range views.All() {
+		refused = append(refused, refusal{changed[i], whyChanged(plan, view)})
 	}
 	return fit, refused
 }
@@ -152,10 +151,10 @@ func (s *Scheduler) decide(q question, w *space) (fit, changed []string, refused
 	plan := s.plan(q.claims)
 	s.ledger.See(q.pod, q.names, &w.views)
 	w.places, w.offers = w.places[:0], w.offers[:0]
-	for i := range q.names {
-		view, first := w.views.At(i), len(w.places)
+	for _, view := range w.views.All() {
+		first := len(w.places)
 		var err error
-		if w.places, err = plan.place(&view, w.places); err != nil {
+		if w.places, err = plan.place(view, w.places); err != nil {
 			refused = append(refused, refusal{view.Name, err})
 			continue
 		}
@@ -192,14 +191,13 @@ func (s *Scheduler) onlyHoldsHinder(claims []volume.Claim, refused []refusal, w 
 	}
 	plan := s.plan(claims)
 	s.ledger.SeeWithoutHolds(names, &w.views)
-	for i := range names {
-		view := w.views.At(i)
+	for i, view := range w.views.All() {
 		if !would {
-			_, err := plan.place(&view, w.places[:0])
+			_, err := plan.place(view, w.places[:0])
 			would = err == nil
 		}
 		if misfits[i] != nil {
-			misfits[i].Held = heldIn(&view, misfits[i].Group)
+			misfits[i].Held = heldIn(view, misfits[i].Group)
 		}
 	}
 	return would

@@ -43,13 +43,12 @@ func (s *Scheduler) prioritize(ctx context.Context, args *extenderv1.ExtenderArg
 	s.ledger.See(pod.uid, names, &w.views)
 	plan := s.plan(claims)
 	w.scores = w.scores[:0]
-	for i, name := range names {
-		view := w.views.At(i)
-		score := plan.score(&view, w)
+	for _, view := range w.views.All() {
+		score := plan.score(view, w)
 		if len(averse) > 0 {
-			score = mean(score, averse.score(&view), len(claims) == 0)
+			score = mean(score, averse.score(view), len(claims) == 0)
 		}
-		w.scores = append(w.scores, extenderv1.HostPriority{Host: name, Score: score})
+		w.scores = append(w.scores, extenderv1.HostPriority{Host: view.Name, Score: score})
 	}
 	return &w.scores, nil
 }

@@ -124,9 +124,8 @@ func (s *Scheduler) whyNot(pod *podRecord) (count map[string]int, room bool, err
 	s.ledger.SeeWithoutHolds(names, &w.views)
 	plan := s.plan(claims)
 	count = map[string]int{}
-	for i := range names {
-		view := w.views.At(i)
-		if _, err := plan.place(&view, w.places[:0]); err != nil {
+	for _, view := range w.views.All() {
+		if _, err := plan.place(view, w.places[:0]); err != nil {
 			count[spoken(err.Error())]++
 		} else {
 			room = true

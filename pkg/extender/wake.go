@@ -169,10 +169,9 @@ func (w *waker) room(pods, nodes []string) (node, pod string) {
 			continue // it waits for something else
 		}
 		plan := w.s.plan(claims)
-		for i, node := range nodes {
-			view := space.views.At(i)
-			if _, err := plan.place(&view, space.places[:0]); err == nil {
-				return node, key
+		for _, view := range space.views.All() {
+			if _, err := plan.place(view, space.places[:0]); err == nil {
+				return view.Name, key
 			}
 		}
 	}

@@ -180,25 +180,37 @@ func fits(claim *volume.Claim, g *capacity.Group, left capacity.Bytes) bool {
 type priced struct {
 	claims  []volume.Claim
 	counted []bool // of claims: whether some node counts it
-	// last is the extent size that known was computed for: thousands of groups have one.
+	// last is the extent size that known was computed for, or below zero: thousands of
+	// groups have one.
 	last  []capacity.Bytes
 	known []capacity.Bytes // of claims: their costs
 }
 
 func (l *Ledger) priced(claims []volume.Claim) *priced {
 	sizes := make([]capacity.Bytes, 2*len(claims))
-	return &priced{claims, l.countedAnywhere(claims), sizes[:len(claims)], sizes[len(claims):]}
+	its := &priced{claims, l.countedAnywhere(claims), sizes[:len(claims)], sizes[len(claims):]}
+	for i := range its.last {
+		its.last[i] = -1
+	}
+	return its
 }
 
 // cost returns what the claim at that position takes of the group of n at another.
 func (p *priced) cost(i int, n *node, at capacity.Position) capacity.Bytes {
-	if p.claims[i].Layout == capacity.Striped {
-		return cost(&p.claims[i], &n.shape.groups[at]) // it depends on the disks as well
+	if n.sums[at].extent == p.last[i] {
+		return p.known[i]
 	}
-	if extent := n.sums[at].extent; p.last[i] != extent || extent == 0 {
-		p.last[i], p.known[i] = extent, cost(&p.claims[i], &n.shape.groups[at])
+	return p.work(i, n, at)
+}
+
+// work is cost where it is not known yet.
+func (p *priced) work(i int, n *node, at capacity.Position) capacity.Bytes {
+	asks := cost(&p.claims[i], &n.shape.groups[at])
+	// That of stripes depends on the disks as well, and what is given whole is its own size.
+	if extent := n.sums[at].extent; extent > 0 && p.claims[i].Layout != capacity.Striped {
+		p.last[i], p.known[i] = extent, asks
 	}
-	return p.known[i]
+	return asks
 }
 
 // weigh adds (sign 1) or takes off (-1) what the hold counts on n.

@@ -1,6 +1,11 @@
 package ledger
 
-import "github.com/open-local/open-local/pkg/capacity"
+import (
+	"iter"
+	"slices"
+
+	"github.com/open-local/open-local/pkg/capacity"
+)
 
 // A View is a node as a decision should see it. What one pod holds is not taken off
 // it: the decision is about that pod.
@@ -59,10 +64,32 @@ func (v *Views) Len() int { return len(v.seen) }
 
 // At returns the node that was looked at as the i-th.
 func (v *Views) At(i int) View {
+	var view View
+	v.show(i, &view)
+	return view
+}
+
+// All goes through the nodes in their order. One View serves for all of them: it is good
+// until the next, since copying thousands takes as long as deciding about them.
+func (v *Views) All() iter.Seq2[int, *View] {
+	return func(yield func(int, *View) bool) {
+		var view View
+		for i := range v.seen {
+			v.show(i, &view)
+			if !yield(i, &view) {
+				return
+			}
+		}
+	}
+}
+
+// show makes view that of the i-th node.
+func (v *Views) show(i int, view *View) {
 	s := &v.seen[i]
-	view := View{Name: v.names[i], seen: s}
+	view.Name, view.seen = v.names[i], s
+	view.Reported, view.Groups, view.Free, view.Others, view.Held = false, nil, nil, nil, nil
 	if s.node == nil {
-		return view
+		return
 	}
 	end := int(s.free) + len(s.shape.groups)
 	view.Reported, view.Groups, view.Free = true, s.shape.groups, v.free[s.free:end:end]
@@ -73,7 +100,6 @@ func (v *Views) At(i int) View {
 		end := int(s.held) + v.claims
 		view.Held = v.held[s.held:end:end]
 	}
-	return view
 }
 
 // See looks at the nodes of these names, in their order, as the pod with that UID
@@ -131,16 +157,18 @@ func (l *Ledger) see(own *hold, names []string, into *Views) {
 	if own != nil {
 		its, into.claims = l.priced(own.claims), len(own.claims)
 	}
+	into.seen = slices.Grow(into.seen, len(names))[:len(names)]
 	for i, name := range names {
+		s := &into.seen[i]
 		n := into.guess(i, name)
 		if n == nil {
 			n = l.nodes[name]
 		}
 		if n == nil || !n.reported {
-			into.seen = append(into.seen, seen{})
+			*s = seen{}
 			continue
 		}
-		s := seen{node: n, shape: n.shape, stamp: n.stamp, free: int32(len(into.free)), held: -1}
+		s.node, s.shape, s.stamp, s.free, s.held = n, n.shape, n.stamp, int32(len(into.free)), -1
 		for i := range n.sums {
 			into.free = append(into.free, n.sums[i].raw())
 		}
@@ -148,6 +176,5 @@ func (l *Ledger) see(own *hold, names []string, into *Views) {
 			s.held = int32(len(into.held))
 			into.held = ref.giveBack(n, its, into.free[s.free:], into.held)
 		}
-		into.seen = append(into.seen, s)
 	}
 }
