@@ -17,7 +17,8 @@ type Planner struct {
 	claims []volume.Claim
 	order  []int // of claims, the pickiest first
 	prefer Preference
-	spread bool // what prefer says
+	spread bool   // what prefer says
+	flip   uint64 // the same: what turns the order of sizes around, or nothing
 	// anyStriped is true when one of the claims is.
 	anyStriped bool
 
@@ -26,6 +27,7 @@ type Planner struct {
 	prices []capacity.Bytes // claims × groups: what each costs there, or never
 	sizes  []capacity.Bytes // of the groups
 	spoilt []capacity.Bytes // by group: what nobody else can have of it afterwards
+	even   bool             // see bestOfEven
 
 	// Working space, of the node being looked at.
 	groups []capacity.Group // but for their Free
@@ -56,6 +58,9 @@ func NewPlanner(claims []volume.Claim, prefer Preference) *Planner {
 		p.order[i] = i
 		p.extent[i] = -1
 		p.anyStriped = p.anyStriped || claims[i].Layout == capacity.Striped
+	}
+	if p.spread {
+		p.flip = math.MaxInt64
 	}
 	slices.SortStableFunc(p.order, func(a, b int) int { return pickier(claims[a], claims[b]) })
 	return p
@@ -149,16 +154,11 @@ func (p *Planner) fit(left []capacity.Bytes) *Misfit {
 // it is done for every node of the cluster.
 func (p *Planner) greedy() int {
 	for _, claim := range p.order {
-		inStripes, best := p.claims[claim].Layout == capacity.Striped, -1
-		var bestRest rest
-		for i, price := range p.pricesOf(claim) {
-			left := p.free[i] - price
-			if left < 0 || inStripes && !p.lies(claim, i) {
-				continue
-			}
-			if now := (rest{left, p.sizes[i], left + p.spoilt[i]}); best < 0 || p.better(now, bestRest) {
-				best, bestRest = i, now
-			}
+		best := -1
+		if p.even {
+			best = p.bestOfEven(claim)
+		} else {
+			best = p.best(claim)
 		}
 		if best < 0 {
 			return claim
@@ -166,6 +166,38 @@ func (p *Planner) greedy() int {
 		p.take(claim, best)
 	}
 	return -1
+}
+
+// best returns the best group that has room for the claim, or -1.
+func (p *Planner) best(claim int) int {
+	inStripes, best := p.claims[claim].Layout == capacity.Striped, -1
+	var bestRest rest
+	for i, price := range p.pricesOf(claim) {
+		left := p.free[i] - price
+		if left < 0 || inStripes && !p.lies(claim, i) {
+			continue
+		}
+		if now := (rest{left, p.sizes[i], left + p.spoilt[i]}); best < 0 || p.better(now, bestRest) {
+			best, bestRest = i, now
+		}
+	}
+	return best
+}
+
+// bestOfEven is best where groups of one size are cut and nothing lies in stripes. What
+// is left says all then; it is looked at in a way that leaves a processor nothing to guess.
+func (p *Planner) bestOfEven(claim int) int {
+	prices := p.pricesOf(claim)
+	free := p.free[:len(prices)]
+	best, least, flip := -1, uint64(math.MaxUint64), p.flip
+	for i, price := range prices {
+		left := free[i] - price
+		worth := (uint64(left) ^ flip) | uint64(left>>63) // no room is worth the least
+		if worth < least {
+			best, least = i, worth
+		}
+	}
+	return best
 }
 
 // A rest is what a group would have left.
@@ -235,7 +267,9 @@ func (p *Planner) pricesOf(claim int) []capacity.Bytes {
 // know computes all that depends on the groups but not on what is free in them.
 func (p *Planner) know(groups []capacity.Group) {
 	p.prices, p.sizes, p.spoilt, p.groups = p.prices[:0], p.sizes[:0], p.spoilt[:0], groups
+	p.even = !p.anyStriped
 	for i := range groups {
+		p.even = p.even && !groups[i].Kind.Whole() && groups[i].Size == groups[0].Size
 		p.sizes = append(p.sizes, max(1, groups[i].Size))
 		var spoilt capacity.Bytes
 		if groups[i].Kind.Whole() {
