@@ -31,7 +31,8 @@ func (t *interned) id(name string) groupID {
 	return id
 }
 
-// A node is what the ledger knows of one node.
+// A node is what the ledger knows of one node. What comes first is looked at for every
+// question about thousands of them.
 type node struct {
 	name     string
 	reported bool
@@ -39,9 +40,11 @@ type node struct {
 	shape    *shape // without groups while there is no report
 	sums     []sum  // of the shape's groups
 	stamp    uint64 // another one whenever less is free or the shape is another
-	holds    []heldAt
-	volumes  map[string]entry // every volume counted here but for holds
-	version  uint64           // of the report
+
+	holds   []heldAt
+	volumes map[string]entry // every volume counted here but for holds
+	version uint64           // of the report
+	bases   []capacity.Bytes // by group: what would be free if nothing were promised; whole extents
 }
 
 // A shape is what a report says of the managed groups, ordered by name. What is free in
@@ -57,8 +60,7 @@ type shape struct {
 // A sum is what one group has and what is taken of it. To look at thousands of nodes is
 // mostly to wait for memory, so what Hold needs of the group stands here again.
 type sum struct {
-	base   capacity.Bytes // what would be free but for the next two; whole extents
-	extra  capacity.Bytes // of volumes, what the report does not name
+	left   capacity.Bytes // but for holds: what is free less what the report does not name
 	held   capacity.Bytes // of holds
 	extent capacity.Bytes // of the group
 	id     groupID        // of the group
@@ -66,7 +68,7 @@ type sum struct {
 
 // raw returns what is free. Below zero is what was promised and has since been
 // lost, because the group shrank or others took of it.
-func (s *sum) raw() capacity.Bytes { return s.base - s.extra - s.held }
+func (s *sum) raw() capacity.Bytes { return s.left - s.held }
 
 // An entry is what is known of one volume on one node. A size of zero means that
 // nobody says so.
@@ -266,11 +268,11 @@ func (l *Ledger) group(reported *Group) capacity.Group {
 
 // reshape gives n the shape of a report. The caller recounts n.
 func (l *Ledger) reshape(n *node, to *shape) {
-	n.sums = make([]sum, len(to.groups))
+	n.sums, n.bases = make([]sum, len(to.groups)), make([]capacity.Bytes, len(to.groups))
 	for i := range to.groups {
 		g := &to.groups[i]
-		n.sums[i] = sum{base: g.Free, extent: g.Extent, id: to.ids[i]}
-		g.Free = 0 // it is in sums, and nowhere else
+		n.sums[i] = sum{left: g.Free, extent: g.Extent, id: to.ids[i]}
+		n.bases[i], g.Free = g.Free, 0 // it is in the shape no longer
 	}
 	to.key = keyOf(to.groups)
 	if known := l.shapes[to.key]; known != nil {
@@ -304,11 +306,11 @@ func (l *Ledger) unshape(n *node) {
 func (l *Ledger) recount(n *node) {
 	n.stamp++
 	for i := range n.sums {
-		n.sums[i].extra, n.sums[i].held = 0, 0
+		n.sums[i].left, n.sums[i].held = n.bases[i], 0
 	}
 	for _, e := range n.volumes {
 		if at := n.index(e.group()); at >= 0 {
-			n.sums[at].extra += e.excess(n.sums[at].extent)
+			n.sums[at].left -= e.excess(n.sums[at].extent)
 		}
 	}
 	for _, ref := range n.holds {

@@ -40,6 +40,7 @@ func (v *View) Node() capacity.Node {
 // seen is what a node was when it was looked at. It is small, because thousands are
 // looked at for one pod.
 type seen struct {
+	name  string
 	node  *node // nil when it has not reported
 	shape *shape
 	stamp uint64
@@ -50,7 +51,6 @@ type seen struct {
 // Views is the working space of See. The zero value is ready, and using one again saves
 // memory.
 type Views struct {
-	names  []string
 	seen   []seen
 	before []seen // the last time; questions about one pod, or one after another, are alike
 	free   []capacity.Bytes
@@ -86,7 +86,7 @@ func (v *Views) All() iter.Seq2[int, *View] {
 // show makes view that of the i-th node.
 func (v *Views) show(i int, view *View) {
 	s := &v.seen[i]
-	view.Name, view.seen = v.names[i], s
+	view.Name, view.seen = s.name, s
 	view.Reported, view.Groups, view.Free, view.Others, view.Held = false, nil, nil, nil, nil
 	if s.node == nil {
 		return
@@ -135,8 +135,8 @@ func (l *Ledger) SeeWithoutHolds(names []string, into *Views) {
 // look for thousands of names takes longer than anything else that is done here.
 func (v *Views) guess(i int, name string) *node {
 	if i < len(v.before) {
-		if n := v.before[i].node; n != nil && !n.dropped && n.name == name {
-			return n
+		if before := &v.before[i]; before.node != nil && before.name == name && !before.node.dropped {
+			return before.node
 		}
 	}
 	return nil
@@ -151,7 +151,7 @@ func (v *Views) bound() {
 
 // see may find less than nothing free.
 func (l *Ledger) see(own *hold, names []string, into *Views) {
-	into.names, into.seen, into.before = names, into.before[:0], into.seen
+	into.seen, into.before = into.before[:0], into.seen
 	into.free, into.others, into.held = into.free[:0], into.others[:0], into.held[:0]
 	var its *priced
 	if own != nil {
@@ -165,10 +165,10 @@ func (l *Ledger) see(own *hold, names []string, into *Views) {
 			n = l.nodes[name]
 		}
 		if n == nil || !n.reported {
-			*s = seen{}
+			*s = seen{name: name}
 			continue
 		}
-		s.node, s.shape, s.stamp, s.free, s.held = n, n.shape, n.stamp, int32(len(into.free)), -1
+		s.name, s.node, s.shape, s.stamp, s.free, s.held = name, n, n.shape, n.stamp, int32(len(into.free)), -1
 		for i := range n.sums {
 			into.free = append(into.free, n.sums[i].raw())
 		}
