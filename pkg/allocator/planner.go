@@ -154,12 +154,7 @@ func (p *Planner) fit(left []capacity.Bytes) *Misfit {
 // it is done for every node of the cluster.
 func (p *Planner) greedy() int {
 	for _, claim := range p.order {
-		best := -1
-		if p.even {
-			best = p.bestOfEven(claim)
-		} else {
-			best = p.best(claim)
-		}
+		best := p.best(claim)
 		if best < 0 {
 			return claim
 		}
@@ -170,6 +165,9 @@ func (p *Planner) greedy() int {
 
 // best returns the best group that has room for the claim, or -1.
 func (p *Planner) best(claim int) int {
+	if p.even {
+		return p.bestOfEven(claim)
+	}
 	inStripes, best := p.claims[claim].Layout == capacity.Striped, -1
 	var bestRest rest
 	for i, price := range p.pricesOf(claim) {
