@@ -62,12 +62,27 @@ type metadataWatch struct {
 
 // arm watches the deepest directory there is.
 func (w *metadataWatch) arm() error {
+	for {
+		if err := w.watchDeepest(); err != nil {
+			return err
+		}
+		if w.awaits == "" {
+			return nil
+		}
+		if _, err := os.Stat(filepath.Join(w.watched, w.awaits)); errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		// It was made before the watch could tell.
+	}
+}
+
+func (w *metadataWatch) watchDeepest() error {
 	if w.watched != "" {
 		// The directory may be gone, and its watch with it.
 		_ = w.watcher.Remove(w.watched)
 	}
 	for depth := len(backupPath); depth >= 0; depth-- {
-		directory := w.directory(depth)
+		directory := filepath.Join(append([]string{w.root}, backupPath[:depth]...)...)
 		err := w.watcher.Add(directory)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -76,23 +91,12 @@ func (w *metadataWatch) arm() error {
 			return fmt.Errorf("watching %s: %w", directory, err)
 		}
 		w.watched, w.awaits = directory, ""
-		if depth == len(backupPath) {
-			return nil
+		if depth < len(backupPath) {
+			w.awaits = backupPath[depth]
 		}
-		w.awaits = backupPath[depth]
-		if _, err := os.Stat(w.directory(depth + 1)); errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		// It was made before the watch could tell: look from the deepest again.
-		_ = w.watcher.Remove(directory)
-		depth = len(backupPath) + 1
+		return nil
 	}
 	return fmt.Errorf("watching %s: %w", w.root, fs.ErrNotExist)
-}
-
-// directory returns the backup directory, or one above it: that at the depth below root.
-func (w *metadataWatch) directory(depth int) string {
-	return filepath.Join(append([]string{w.root}, backupPath[:depth]...)...)
 }
 
 // event deals with one event and reports whether metadata may have changed.

@@ -17,8 +17,7 @@ type Planner struct {
 	claims []volume.Claim
 	order  []int // of claims, the pickiest first
 	prefer Preference
-	spread bool   // what prefer says
-	flip   uint64 // the same: what turns the order of sizes around, or nothing
+	spread bool // what prefer says
 	// anyStriped is true when one of the claims is.
 	anyStriped bool
 
@@ -58,9 +57,6 @@ func NewPlanner(claims []volume.Claim, prefer Preference) *Planner {
 		p.order[i] = i
 		p.extent[i] = -1
 		p.anyStriped = p.anyStriped || claims[i].Layout == capacity.Striped
-	}
-	if p.spread {
-		p.flip = math.MaxInt64
 	}
 	slices.SortStableFunc(p.order, func(a, b int) int { return pickier(claims[a], claims[b]) })
 	return p
@@ -187,7 +183,10 @@ func (p *Planner) best(claim int) int {
 func (p *Planner) bestOfEven(claim int) int {
 	prices := p.pricesOf(claim)
 	free := p.free[:len(prices)]
-	best, least, flip := -1, uint64(math.MaxUint64), p.flip
+	best, least, flip := -1, uint64(math.MaxUint64), uint64(0)
+	if p.spread {
+		flip = math.MaxInt64 // the most is the least
+	}
 	for i, price := range prices {
 		left := free[i] - price
 		worth := (uint64(left) ^ flip) | uint64(left>>63) // no room is worth the least
@@ -207,21 +206,13 @@ type rest struct {
 // better reports whether a is better left than b. Of equal shares the smaller space is,
 // so that the larger stays whole for a larger claim. Of equals neither is better.
 func (p *Planner) better(a, b rest) bool {
-	switch {
-	case a.size != b.size:
-		return p.betterShare(a, b)
-	case a.left != b.left:
-		return (a.left < b.left) != p.spread
+	order := cmp.Compare(a.left, b.left)
+	if a.size != b.size { // multiplying is exact, and faster than dividing
+		ha, la := bits.Mul64(uint64(a.left), uint64(b.size))
+		hb, lb := bits.Mul64(uint64(b.left), uint64(a.size))
+		order = cmp.Or(cmp.Compare(ha, hb), cmp.Compare(la, lb))
 	}
-	return a.whole < b.whole
-}
-
-// betterShare is better for groups of different sizes. Multiplying tells exactly which
-// part is the larger, and is faster than dividing.
-func (p *Planner) betterShare(a, b rest) bool {
-	ha, la := bits.Mul64(uint64(a.left), uint64(b.size))
-	hb, lb := bits.Mul64(uint64(b.left), uint64(a.size))
-	if order := cmp.Or(cmp.Compare(ha, hb), cmp.Compare(la, lb)); order != 0 {
+	if order != 0 {
 		return (order < 0) != p.spread
 	}
 	return a.whole < b.whole
