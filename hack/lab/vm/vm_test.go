@@ -52,7 +52,7 @@ func TestTheKernelIsToldOfItsMachine(t *testing.T) {
 		"mem=1073741824", "rootfstype=hostfs", "rootflags=/", "ro", "init=/lab/init", "LAB_CONFIG=/c.json",
 		"con=null", "con0=null,fd:1", "ssl=null", "quiet", "umid=n1", "uml_dir=/run/lab/n1",
 		"vec0:transport=tap,ifname=tap1,depth=128,gro=1",
-		"ubda=/lab/n1-0.img,,N1-a", "ubdb=/lab/n1-1.img,,N1-b", "ubdd=/lab/n1-2.img,,N1-c",
+		"ubdat=/lab/n1-0.img,,N1-a", "ubdbt=/lab/n1-1.img,,N1-b", "ubddt=/lab/n1-2.img,,N1-c",
 	}
 	if diff := cmp.Diff(want, k.arguments("/c.json")); diff != "" {
 		t.Errorf("arguments (-want +got):\n%s", diff)
