@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -27,12 +26,7 @@ type Claim struct {
 // Claim takes the device at path, which must be the one of that number. One that is
 // mounted, or held by another device or program, is unix.EBUSY.
 func (r Root) Claim(path string, number uint64) (*Claim, error) {
-	resolved, err := r.Resolve(path)
-	if err != nil {
-		return nil, err
-	}
-	// Without O_CREATE, O_EXCL on a block device asks for it exclusively (open(2)).
-	file, err := os.OpenFile(resolved, os.O_RDWR|unix.O_EXCL, 0)
+	file, size, err := r.alone(path)
 	if err != nil {
 		return nil, err
 	}
@@ -41,8 +35,7 @@ func (r Root) Claim(path string, number uint64) (*Claim, error) {
 	if err == nil && (stat.Mode&unix.S_IFMT != unix.S_IFBLK || stat.Rdev != number) {
 		err = fmt.Errorf("claiming %s: %w", path, ErrAnotherDevice)
 	}
-	size, sizeErr := sizeOf(file)
-	if err := errors.Join(err, sizeErr); err != nil {
+	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
 	return &Claim{file: file, size: size}, nil
@@ -72,28 +65,8 @@ func (c *Claim) Zero(ctx context.Context, offset, length capacity.Bytes, progres
 // Discard tells the disk that nothing on it is needed. What it then shows is its own
 // matter, and many cannot: that is errors.ErrUnsupported.
 func (c *Claim) Discard(ctx context.Context) error {
-	for done := capacity.Bytes(0); done < c.size; {
-		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("discarding %s, %s of %s done: %w", c.file.Name(), done, c.size, context.Cause(ctx))
-		}
-		chunk := min(discardChunk, c.size-done)
-		from := [2]uint64{uint64(done), uint64(chunk)}
-		_, _, errno := unix.Syscall(unix.SYS_IOCTL, c.file.Fd(), unix.BLKDISCARD, uintptr(unsafe.Pointer(&from))) //nolint:gosec // the kernel reads it
-		switch errno {
-		case 0:
-			done += chunk
-		case unix.EINTR:
-		case unix.EOPNOTSUPP, unix.EINVAL, unix.ENOTTY:
-			return fmt.Errorf("discarding %s: %w", c.file.Name(), errors.ErrUnsupported)
-		default:
-			return fmt.Errorf("discarding %s: %w", c.file.Name(), errno)
-		}
-	}
-	return nil
+	return discard(ctx, c.file, c.size, func(capacity.Bytes, capacity.Bytes) {})
 }
-
-// discardChunk is what is discarded at once; most disks do it in no time.
-const discardChunk = 4 * capacity.GiB
 
 // ReadAt reads from the device.
 func (c *Claim) ReadAt(p []byte, offset int64) (int, error) { return c.file.ReadAt(p, offset) }

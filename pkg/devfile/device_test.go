@@ -2,6 +2,7 @@ package devfile
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -94,5 +95,39 @@ func TestADeviceIsAnnounced(t *testing.T) {
 		if err := root.Announce(path); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("announcing %s: got %v, want an error with %q", path, err, want)
 		}
+	}
+}
+
+func TestIntoHowManyRequestsDiscardingIsDivided(t *testing.T) {
+	for name, test := range map[string]struct {
+		said string
+		want int64
+	}{
+		"a disk that takes all at once": {"2199023255040\n", 1},
+		"one that takes half":           {"512\n", 2},
+		"one that takes a little less":  {"511\n", 3},
+		"one that cannot":               {"0\n", 0},
+		"one of which nothing is known": {"", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			files := map[string]string{}
+			if test.said != "" {
+				files["queue/discard_max_bytes"] = test.said
+			}
+			root := kernel(t, files)
+			// A file has no number; the kernel of this test tells of number 0 as well.
+			if err := errors.Join(
+				os.Symlink(filepath.Join(string(root), "sys/dev/block/253:300"), filepath.Join(string(root), "sys/dev/block/0:0")),
+				os.WriteFile(filepath.Join(string(root), "data"), make([]byte, 1024), 0o600),
+			); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := root.Discards("/data"); got != test.want || err != nil {
+				t.Errorf("got %d, %v; want %d", got, err, test.want)
+			}
+		})
+	}
+	if _, err := Root(t.TempDir()).Discards("/dev/none"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("of a device that is not there: %v", err)
 	}
 }

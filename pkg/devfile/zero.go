@@ -24,21 +24,30 @@ const (
 // another device, is unix.EBUSY and left as it is. It stops between two chunks
 // when ctx ends; progress is called after each with what is done of how much.
 func (r Root) Zero(ctx context.Context, path string, progress func(done, size capacity.Bytes)) error {
-	resolved, err := r.Resolve(path)
-	if err != nil {
-		return err
-	}
-	// Without O_CREATE, O_EXCL on a block device asks for it exclusively (open(2)).
-	file, err := os.OpenFile(resolved, os.O_RDWR|unix.O_EXCL, 0)
+	file, size, err := r.alone(path)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = file.Close() }()
+	return zero(ctx, file, 0, size, progress)
+}
+
+// alone opens a device for this process alone, and returns its size.
+func (r Root) alone(path string) (*os.File, capacity.Bytes, error) {
+	resolved, err := r.Resolve(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	// Without O_CREATE, O_EXCL on a block device asks for it exclusively (open(2)).
+	file, err := os.OpenFile(resolved, os.O_RDWR|unix.O_EXCL, 0)
+	if err != nil {
+		return nil, 0, err
+	}
 	size, err := sizeOf(file)
 	if err != nil {
-		return err
+		return nil, 0, errors.Join(err, file.Close())
 	}
-	return zero(ctx, file, 0, size, progress)
+	return file, size, nil
 }
 
 // zero fills a part of a file or device and returns when that is on disk.

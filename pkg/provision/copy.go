@@ -173,13 +173,16 @@ func (l *Logical) undoCopy(ctx context.Context, vol Volume) error {
 	if err := l.endCopy(ctx, vol.ID); err != nil {
 		return err
 	}
-	way := l.wayOf(vol.ID)
-	if way == volume.WipeZero {
-		if err := l.erase(ctx, lvm.Volume{Group: vol.Group, Name: volume.NameOf(vol.ID)}, volume.CopyingTag, func(func() string) {}); err != nil {
+	way, name := l.wayOf(vol.ID), volume.NameOf(vol.ID)
+	remove := l.discardOrNot(way)
+	if l.erases(way, vol.Group, name) {
+		var err error
+		remove, err = l.erase(ctx, lvm.Volume{Group: vol.Group, Name: name}, volume.CopyingTag, way, func(func() string) {})
+		if err != nil {
 			return err
 		}
 	}
-	return l.discardOrNot(way)(ctx, vol.Group, volume.NameOf(vol.ID), volume.IDTag(vol.ID), volume.CopyingTag)
+	return remove(ctx, vol.Group, name, volume.IDTag(vol.ID), volume.CopyingTag)
 }
 
 func (l *Logical) copyInTurn(ctx context.Context, spec Spec, vol Volume, say say) error {

@@ -70,18 +70,22 @@ func TestARepeatedCreateFinishesWhereverTheFirstDied(t *testing.T) {
 
 func TestARepeatedDeleteFinishesWhereverTheFirstDied(t *testing.T) {
 	for name, test := range map[string]struct {
-		tags   []string
-		points int
+		tags     []string
+		requests int64 // into which discarding is divided
+		points   int
 	}{
-		"a tagged volume": {[]string{volume.IDTag(id)}, 3},
+		"a tagged volume": {[]string{volume.IDTag(id)}, 1, 3},
+		// It is looked at, discarded, and removed.
+		"a volume that the disk takes long to discard": {[]string{volume.IDTag(id)}, 1000, 6},
 		// It is tried with the tag, looked at twice, and removed without.
-		"a volume of the first open-local": {nil, 10},
+		"a volume of the first open-local": {nil, 1, 10},
 	} {
 		t.Run(name, func(t *testing.T) {
 			remove := func(n *provisiontest.Node) error {
 				return n.Remove(t.Context(), provision.Removal{ID: id, Kind: volume.LVM, Group: "fast", Proven: true})
 			}
 			dies(t, test.points, func(t *testing.T, n *provisiontest.Node) {
+				n.Devices.Requests = test.requests
 				if err := n.Host().CreateVolume(t.Context(), lvm.CreateVolume{Group: "fast", Name: id, Size: 8 * mib, Tags: test.tags}); err != nil {
 					t.Fatal(err)
 				}

@@ -154,5 +154,5 @@ func (l *Logical) discard(ctx context.Context, v Inline) error {
 	if _, is := managed[v.Group]; !is {
 		return lvm.ErrNotOurs
 	}
-	return l.removeUntagged(ctx, v.Group, v.ID)
+	return l.removeUntagged(ctx, l.Host.DiscardVolume, v.Group, v.ID)
 }

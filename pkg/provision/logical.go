@@ -59,6 +59,9 @@ type devices interface {
 	Exists(path string) (bool, error)
 	Size(path string) (capacity.Bytes, error)
 	Zero(ctx context.Context, path string, progress func(done, size capacity.Bytes)) error
+	Discard(ctx context.Context, path string, progress func(done, size capacity.Bytes)) error
+	// Discards returns into how many requests to the disk discarding is divided.
+	Discards(path string) (int64, error)
 }
 
 // managed says from which volume groups this node may cut volumes, and how many

@@ -250,24 +250,27 @@ func TestRemoveRemovesOnlyTheVolumeItself(t *testing.T) {
 		"one of a kind that is not served":            {ask: provision.Removal{ID: id, Kind: "Cloud", Group: "fast"}, err: volume.ErrInvalid},
 		"a volume in a group that is managed no more": {there: &lvm.CreateVolume{Group: "former", Tags: tag}, ask: provision.Removal{ID: id, Kind: volume.LVM, Group: "former"}},
 	} {
-		t.Run(name, func(t *testing.T) {
-			n := node(t)
-			n.AddGroup("former", "/dev/former", 16*mib)
-			var kept []string
-			if test.there != nil {
-				test.there.Name, test.there.Size = id, 8*mib
-				if err := n.Host().CreateVolume(t.Context(), *test.there); err != nil {
-					t.Fatal(err)
+		for disk, requests := range map[string]int64{"": 0, ", on a disk that discards slowly": 1000} {
+			t.Run(name+disk, func(t *testing.T) {
+				n := node(t)
+				n.Devices.Requests = requests
+				n.AddGroup("former", "/dev/former", 16*mib)
+				var kept []string
+				if test.there != nil {
+					test.there.Name, test.there.Size = id, 8*mib
+					if err := n.Host().CreateVolume(t.Context(), *test.there); err != nil {
+						t.Fatal(err)
+					}
+					if test.kept {
+						kept = []string{test.there.Group + "/" + id}
+					}
 				}
-				if test.kept {
-					kept = []string{test.there.Group + "/" + id}
+				if err := n.Remove(t.Context(), test.ask); !errors.Is(err, test.err) {
+					t.Errorf("got error %v, want %v", err, test.err)
 				}
-			}
-			if err := n.Remove(t.Context(), test.ask); !errors.Is(err, test.err) {
-				t.Errorf("got error %v, want %v", err, test.err)
-			}
-			wantVolumes(t, n, kept...)
-		})
+				wantVolumes(t, n, kept...)
+			})
+		}
 	}
 }
 

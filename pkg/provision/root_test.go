@@ -44,10 +44,11 @@ const (
 // bed is a Provisioner over the LVM and the file systems of this machine.
 type bed struct {
 	*provision.Provisioner
-	t      testing.TB
-	host   *lvm.Host
-	mounts *mounts.Host
-	size   capacity.Bytes
+	t       testing.TB
+	counter *hostexec.Counter
+	host    *lvm.Host
+	mounts  *mounts.Host
+	size    capacity.Bytes
 
 	mu      sync.Mutex // guards what follows
 	results []blockcopy.Result
@@ -63,8 +64,8 @@ func newBedOn(t testing.TB, variable string) *bed {
 	if disks[0] == "" {
 		t.Fatalf("set %s to blank disks that may be overwritten, such as /dev/ubdb,/dev/ubdc", variable)
 	}
-	runner := hostexec.OnHost("/")
-	b := &bed{t: t, host: lvm.New(runner), mounts: mounts.New(runner, "/")}
+	runner := hostexec.NewCounter(hostexec.OnHost("/"))
+	b := &bed{t: t, counter: runner, host: lvm.New(runner), mounts: mounts.New(runner, "/")}
 	if err := b.host.CreateGroup(t.Context(), realGroup, disks); err != nil {
 		t.Fatal(err)
 	}

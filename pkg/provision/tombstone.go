@@ -74,11 +74,11 @@ func (t *tombstones) snapshotsGone() int {
 // removeOrBury removes a volume with the tags or, while snapshots of it stand, marks it
 // as deleted. Marking is tried anew when a snapshot went meanwhile: it may have been the
 // last, and whoever removed it saw no mark.
-func (l *Logical) removeOrBury(ctx context.Context, group, id string, tags ...string) error {
+func (l *Logical) removeOrBury(ctx context.Context, remove remover, group, id string, tags ...string) error {
 	name, way := volume.NameOf(id), l.wayOf(id)
 	for {
 		gone := l.tombstones.snapshotsGone()
-		err := l.discardOrNot(way)(ctx, group, name, tags...)
+		err := remove(ctx, group, name, tags...)
 		if !errors.Is(err, lvm.ErrHasSnapshots) {
 			if err == nil {
 				l.tombstones.drop(group, name)

@@ -17,9 +17,14 @@ import (
 )
 
 // What becomes of the data of a logical volume that is removed is kept with it, as a tag.
-// Discarding is done by LVM in the process that removes; overwriting comes before, and may
-// take long. A volume with snapshots is overwritten when it is removed after the last of
+// Discarding is done by LVM in the process that removes, or, where it takes the disk
+// long, before that, as overwriting is: nobody else can change the group while LVM
+// does it. A volume with snapshots is overwritten when it is removed after the last of
 // them: what they show is on it.
+
+// manyDiscards is into how many requests discarding may be divided for LVM to do it. A
+// SATA disk takes about 2 GiB with each, and some milliseconds.
+const manyDiscards = 64
 
 // wayOf returns what becomes of the data of the volume.
 func (l *Logical) wayOf(id string) volume.Wipe {
@@ -27,18 +32,33 @@ func (l *Logical) wayOf(id string) volume.Wipe {
 	return volume.WipeFromTags(v.Tags)
 }
 
+// slow reports whether LVM would keep others from the group for long while it discards
+// the volume. One that cannot be reached is not asked about.
+func (l *Logical) slow(group, name string) bool {
+	requests, err := l.Devices.Discards(lvm.DevicePath(group, name))
+	return err == nil && requests > manyDiscards
+}
+
+// erases reports whether something is done to a volume with such data before it is removed.
+func (l *Logical) erases(way volume.Wipe, group, name string) bool {
+	return way == volume.WipeZero || way == volume.WipeDiscard && l.slow(group, name)
+}
+
+// remover removes a volume that has all the tags.
+type remover func(ctx context.Context, group, name string, tags ...string) error
+
 // discardOrNot returns what removes a volume with such data. What was overwritten is
 // discarded as well: the disk need not keep zeros.
-func (l *Logical) discardOrNot(way volume.Wipe) func(ctx context.Context, group, name string, tags ...string) error {
+func (l *Logical) discardOrNot(way volume.Wipe) remover {
 	if way == volume.WipeNone {
 		return l.Host.RemoveVolume
 	}
 	return l.Host.DiscardVolume
 }
 
-// removeErased overwrites the volume and removes it. If that ends halfway, the next
+// removeErased erases the volume and removes it. If that ends halfway, the next
 // removal begins again from the start.
-func (l *Logical) removeErased(r Removal) finish {
+func (l *Logical) removeErased(r Removal, way volume.Wipe) finish {
 	return func(ctx context.Context, say say) error {
 		if err := volume.ValidGroup(r.Group); err != nil {
 			return fmt.Errorf("%w removal of volume %s: %w", volume.ErrInvalid, r.ID, err)
@@ -46,53 +66,77 @@ func (l *Logical) removeErased(r Removal) finish {
 		if err := l.endCopy(ctx, r.ID); err != nil {
 			return err
 		}
-		v, _ := l.Standing.Volume(r.ID) // where it really lies
-		err := l.erase(ctx, lvm.Volume{Group: v.Group, Name: v.Name}, volume.IDTag(r.ID), say)
-		if err != nil && !errors.Is(err, lvm.ErrNotFound) && !errors.Is(err, lvm.ErrHasSnapshots) {
-			return fmt.Errorf("overwriting volume %s before it is removed: %w", r.ID, err)
+		at := lvm.Volume{Group: r.Group, Name: volume.NameOf(r.ID)}
+		if v, known := l.Standing.Volume(r.ID); known {
+			at.Group = v.Group // where it really lies
 		}
-		return l.removeNow(ctx, r)
+		remove, err := l.erase(ctx, at, volume.IDTag(r.ID), way, say)
+		switch {
+		case err == nil:
+		case errors.Is(err, lvm.ErrNotFound), errors.Is(err, lvm.ErrHasSnapshots), errors.Is(err, lvm.ErrNotOurs):
+			remove = l.discardOrNot(way) // which knows where else to look, what to wait for, and whose else it may be
+		default:
+			return fmt.Errorf("erasing volume %s before it is removed: %w", r.ID, err)
+		}
+		return l.removeNow(ctx, r, remove)
 	}
 }
 
-// erase overwrites a volume that carries the tag, is not protected, has no snapshots and
-// is not in use.
-func (l *Logical) erase(ctx context.Context, at lvm.Volume, tag string, say say) error {
+// erase overwrites or discards a volume that carries the tag, is not protected, has no
+// snapshots and is not in use. It returns what removes the volume then.
+func (l *Logical) erase(ctx context.Context, at lvm.Volume, tag string, way volume.Wipe, say say) (remover, error) {
 	report, err := l.Host.Report(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	group, _ := report.Group(at.Group)
 	have, there := group.Volume(at.Name)
 	switch {
 	case !there:
-		return fmt.Errorf("logical volume %s/%s: %w", at.Group, at.Name, lvm.ErrVolumeNotFound)
+		return nil, fmt.Errorf("logical volume %s/%s: %w", at.Group, at.Name, lvm.ErrVolumeNotFound)
 	case !have.HasTag(tag):
-		return fmt.Errorf("logical volume %s/%s: %w: it has no tag %q", have.Group, have.Name, lvm.ErrNotOurs, tag)
+		return nil, fmt.Errorf("logical volume %s/%s: %w: it has no tag %q", have.Group, have.Name, lvm.ErrNotOurs, tag)
 	case have.Protected() || group.Protected():
-		return fmt.Errorf("logical volume %s/%s: %w", have.Group, have.Name, lvm.ErrProtected)
+		return nil, fmt.Errorf("logical volume %s/%s: %w", have.Group, have.Name, lvm.ErrProtected)
 	case have.HasSnapshots():
-		return lvm.ErrHasSnapshots
+		return nil, lvm.ErrHasSnapshots
 	case have.IsSnapshot():
-		return fmt.Errorf("logical volume %s/%s: %w: it is a snapshot", have.Group, have.Name, lvm.ErrNotOurs)
+		return nil, fmt.Errorf("logical volume %s/%s: %w: it is a snapshot", have.Group, have.Name, lvm.ErrNotOurs)
 	}
 	if err := l.reach(ctx, have.Group, have.Name); err != nil {
-		return err
+		return nil, err
 	}
-	log := klog.FromContext(ctx).WithValues("group", have.Group, "name", have.Name)
+	device := lvm.DevicePath(have.Group, have.Name)
+	if way == volume.WipeZero {
+		err = l.Devices.Zero(ctx, device, l.progress(ctx, have, "overwriting", say))
+	}
+	remove := l.discardOrNot(way)
+	if err == nil && way != volume.WipeNone && l.slow(have.Group, have.Name) {
+		remove = l.Host.RemoveVolume
+		err = l.Devices.Discard(ctx, device, l.progress(ctx, have, "discarding", say))
+		if err != nil && ctx.Err() == nil && !errors.Is(err, unix.EBUSY) {
+			klog.FromContext(ctx).Error(err, "A disk did not forget all of a removed volume", "group", have.Group, "name", have.Name)
+			err = nil // as LVM takes it
+		}
+	}
+	if errors.Is(err, unix.EBUSY) {
+		err = fmt.Errorf("logical volume %s/%s: %w: %w", have.Group, have.Name, lvm.ErrInUse, err)
+	}
+	return remove, err
+}
+
+// progress returns what tells how far it is with a volume that is to be removed.
+func (l *Logical) progress(ctx context.Context, v lvm.Volume, doing string, say say) func(done, size capacity.Bytes) {
+	log := klog.FromContext(ctx).WithValues("group", v.Group, "name", v.Name)
 	said := l.Clock.Now()
-	say(func() string { return "overwriting it before it is removed" })
-	err = l.Devices.Zero(ctx, lvm.DevicePath(have.Group, have.Name), func(done, size capacity.Bytes) {
-		say(func() string { return fmt.Sprintf("overwriting it before it is removed, %s of %s done", done, size) })
+	say(func() string { return doing + " it before it is removed" })
+	return func(done, size capacity.Bytes) {
+		say(func() string { return fmt.Sprintf("%s it before it is removed, %s of %s done", doing, done, size) })
 		if l.Clock.Since(said) >= progressEvery {
 			said = l.Clock.Now()
-			log.Info("Overwriting removed volume", "done", done.String(), "size", size.String())
+			log.Info("Erasing removed volume", "by", doing, "done", done.String(), "size", size.String())
 		}
-	})
-	if errors.Is(err, unix.EBUSY) {
-		return fmt.Errorf("logical volume %s/%s: %w: %w", have.Group, have.Name, lvm.ErrInUse, err)
 	}
-	return err
 }
 
 // eraseLater overwrites and removes what is deleted, has no snapshots any more and is to
@@ -105,9 +149,9 @@ func (l *Logical) eraseLater() {
 		group, name, _ := strings.Cut(path, "/")
 		work := func(ctx context.Context) {
 			defer l.tombstones.erased(path)
-			err := l.erase(ctx, lvm.Volume{Group: group, Name: name}, volume.DeletedTag, func(func() string) {})
+			remove, err := l.erase(ctx, lvm.Volume{Group: group, Name: name}, volume.DeletedTag, volume.WipeZero, func(func() string) {})
 			if err == nil {
-				err = l.Host.DiscardVolume(ctx, group, name, volume.DeletedTag)
+				err = remove(ctx, group, name, volume.DeletedTag)
 			}
 			switch {
 			case err == nil, errors.Is(err, lvm.ErrVolumeNotFound):

@@ -12,8 +12,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/open-local/open-local/pkg/devfile"
 	"github.com/open-local/open-local/pkg/lvm"
 	"github.com/open-local/open-local/pkg/provision"
 	"github.com/open-local/open-local/pkg/volume"
@@ -123,6 +125,57 @@ func TestWhatARemovedVolumeLeavesOnRealDisks(t *testing.T) {
 				t.Fatal(err)
 			}
 			if times := found(t, disks, what); (times > 0) != test.left {
+				t.Errorf("the secret is there %d times after", times)
+			}
+			if times := found(t, disks, secret("neighbour")); times != 16*256 {
+				t.Errorf("the neighbour's secret is there %d times", times)
+			}
+		})
+	}
+}
+
+// TestADiskThatDiscardsSlowlyDoesSoWhileLVMDoesNot has it take 64 KiB at a time.
+func TestADiskThatDiscardsSlowlyDoesSoWhileLVMDoesNot(t *testing.T) {
+	const disks = "LAB_SCSI_DISKS"
+	for _, way := range []volume.Wipe{volume.WipeDiscard, volume.WipeZero} {
+		t.Run(string(way), func(t *testing.T) {
+			b, what := newBedOn(t, disks), secret(string(way))
+			device := b.ensure(provision.Spec{ID: "gone", Size: 64 * mib, Wipe: way})
+			fill(t, device, what)
+			fill(t, b.ensure(provision.Spec{ID: "stays", Size: 16 * mib}), secret("neighbour"))
+			file, err := devfile.Root("/").Look(device)
+			if err != nil {
+				t.Fatal(err)
+			}
+			limit := fmt.Sprintf("/sys/dev/block/%d:%d/queue/discard_max_bytes", unix.Major(file.Device), unix.Minor(file.Device))
+			if err := os.WriteFile(limit, []byte("65536"), 0); err != nil {
+				t.Fatal(err)
+			}
+			if requests, err := devfile.Root("/").Discards(device); requests != 1024 || err != nil {
+				t.Fatalf("discarding it takes %d requests, %v", requests, err)
+			}
+			removal := provision.Removal{ID: "gone", Kind: volume.LVM, Group: realGroup}
+			held, err := os.OpenFile(device, os.O_RDONLY|unix.O_EXCL, 0) // as a mount has it
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := b.Remove(t.Context(), removal); !errors.Is(err, lvm.ErrInUse) {
+				t.Errorf("removing what is in use: %v", err)
+			}
+			if err := held.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if times := found(t, disks, what); times != 64*256 {
+				t.Errorf("the secret is there %d times, and it is in use", times)
+			}
+			b.counter.Reset()
+			if err := b.Remove(t.Context(), removal); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(map[string]int{"lvm fullreport": 1, "lvm lvremove": 1}, b.counter.Runs()); diff != "" {
+				t.Errorf("processes (-want +got):\n%s", diff)
+			}
+			if times := found(t, disks, what); times > 0 {
 				t.Errorf("the secret is there %d times after", times)
 			}
 			if times := found(t, disks, secret("neighbour")); times != 16*256 {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/open-local/open-local/pkg/lvm"
 	"github.com/open-local/open-local/pkg/provision"
@@ -60,6 +61,90 @@ func TestWhatBecomesOfTheDataOfARemovedVolume(t *testing.T) {
 	}
 }
 
+// TestWhatTakesTheDiskLongIsDiscardedBeforeLVMHasTheGroup counts the requests that
+// discarding is divided into.
+func TestWhatTakesTheDiskLongIsDiscardedBeforeLVMHasTheGroup(t *testing.T) {
+	for name, test := range map[string]struct {
+		way      volume.Wipe
+		requests int64
+		fails    error
+		steps    []string // what is done to the device
+		byLVM    []string
+		runs     map[string]int
+	}{
+		"as many as LVM may do":            {"", 64, nil, nil, []string{"fast/" + id}, map[string]int{"lvm lvremove": 1}},
+		"one more":                         {"", 65, nil, []string{"discard"}, nil, map[string]int{"lvm fullreport": 1, "lvm lvremove": 1}},
+		"many, it is to be discarded":      {volume.WipeDiscard, 1000, nil, []string{"discard"}, nil, map[string]int{"lvm fullreport": 1, "lvm lvremove": 1}},
+		"many, it stays":                   {volume.WipeNone, 1000, nil, nil, nil, map[string]int{"lvm lvremove": 1}},
+		"many, it is overwritten":          {volume.WipeZero, 1000, nil, []string{"zero", "discard"}, nil, map[string]int{"lvm fullreport": 1, "lvm lvremove": 1}},
+		"many, and the disk fails to":      {"", 1000, unix.EIO, []string{"discard"}, nil, map[string]int{"lvm fullreport": 1, "lvm lvremove": 1}},
+		"many, and the disk cannot at all": {"", 1000, errors.ErrUnsupported, []string{"discard"}, nil, map[string]int{"lvm fullreport": 1, "lvm lvremove": 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := node(t)
+			n.Devices.Requests = test.requests
+			mustEnsure(t, n, spec(wiped(test.way)))
+			n.Counter.Reset()
+			var steps []string
+			n.Devices.Zeroing = func(context.Context, string) error { steps = append(steps, "zero"); return nil }
+			n.Devices.Discarding = func(context.Context, string) error { steps = append(steps, "discard"); return test.fails }
+			if err := n.Remove(t.Context(), removal()); err != nil {
+				t.Fatal(err)
+			}
+			wantVolumes(t, n)
+			wantRuns(t, n, test.runs)
+			if diff := cmp.Diff(test.steps, steps); diff != "" {
+				t.Errorf("done to the device (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(test.byLVM, n.Discarded()); diff != "" {
+				t.Errorf("discarded by LVM (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestDiscardingKeepsNobodyWaiting makes, grows and removes other volumes meanwhile.
+func TestDiscardingKeepsNobodyWaiting(t *testing.T) {
+	n := node(t)
+	n.Devices.Requests = 1000
+	mustEnsure(t, n, spec())
+	begun, proceed := make(chan bool), make(chan bool)
+	n.Devices.Discarding = func(context.Context, string) error { begun <- true; <-proceed; return nil }
+	first := make(chan error, 1)
+	go func() { first <- n.Remove(t.Context(), removal()) }()
+	<-begun
+	other := spec()
+	other.ID = "local-2"
+	mustEnsure(t, n, other)
+	if err := n.Remove(t.Context(), removal()); !errors.Is(err, provision.ErrBusy) || !strings.Contains(err.Error(), "discarding") {
+		t.Errorf("who asks again hears %v", err)
+	}
+	proceed <- true
+	if err := <-first; err != nil {
+		t.Error(err)
+	}
+	wantVolumes(t, n, "fast/local-2")
+}
+
+// TestAVolumeWithSnapshotsIsNotDiscarded leaves it to LVM after the last of them.
+func TestAVolumeWithSnapshotsIsNotDiscarded(t *testing.T) {
+	n := node(t)
+	n.Devices.Requests = 1000
+	mustEnsure(t, n, spec())
+	if _, err := n.Snapshot(t.Context(), provision.SnapshotSpec{ID: "snap", Volume: id, Kind: volume.LVM, Group: "fast", Space: 4 * mib, Step: 4 * mib, Threshold: 50}); err != nil {
+		t.Fatal(err)
+	}
+	n.Devices.Discarding = func(context.Context, string) error { t.Error("what the snapshot shows is discarded"); return nil }
+	if err := n.Remove(t.Context(), removal()); err != nil {
+		t.Fatal(err)
+	}
+	wantVolumes(t, n, "fast/"+id, "fast/snap")
+	if err := n.RemoveSnapshot(t.Context(), provision.SnapshotRemoval{ID: "snap", Kind: volume.LVM, Group: "fast"}); err != nil {
+		t.Fatal(err)
+	}
+	wantVolumes(t, n)
+}
+
 // TestOverwritingGoesOnWithoutItsCaller has csi-provisioner ask again and again.
 func TestOverwritingGoesOnWithoutItsCaller(t *testing.T) {
 	n := node(t)
@@ -99,7 +184,7 @@ func until(t *testing.T, so func() bool) {
 	}
 }
 
-func TestWhatMayNotBeRemovedIsNotOverwritten(t *testing.T) {
+func TestWhatMayNotBeRemovedIsNotErased(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(n *provisiontest.Node) error
 		want   error
@@ -114,19 +199,26 @@ func TestWhatMayNotBeRemovedIsNotOverwritten(t *testing.T) {
 				return n.Host().ChangeTags(t.Context(), "fast", id, []string{volume.IDTag("other")}, []string{volume.IDTag(id)})
 			}, lvm.ErrNotOurs,
 		},
+		"it is in use": {
+			func(n *provisiontest.Node) error { n.Open("fast", id); return nil }, lvm.ErrInUse,
+		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			n := node(t)
-			mustEnsure(t, n, spec(wiped(volume.WipeZero)))
-			n.Devices.Zeroing = func(context.Context, string) error { t.Error("it is overwritten"); return nil }
-			if err := test.change(n); err != nil {
-				t.Fatal(err)
-			}
-			if err := n.Remove(t.Context(), removal()); !errors.Is(err, test.want) {
-				t.Errorf("got %v, want %v", err, test.want)
-			}
-			wantVolumes(t, n, "fast/"+id)
-		})
+		for _, way := range []volume.Wipe{volume.WipeZero, volume.WipeDiscard} {
+			t.Run(name+", "+string(way), func(t *testing.T) {
+				n := node(t)
+				n.Devices.Requests = 1000
+				mustEnsure(t, n, spec(wiped(way)))
+				n.Devices.Zeroing = func(context.Context, string) error { t.Error("it is overwritten"); return nil }
+				n.Devices.Discarding = func(context.Context, string) error { t.Error("it is discarded"); return nil }
+				if err := test.change(n); err != nil {
+					t.Fatal(err)
+				}
+				if err := n.Remove(t.Context(), removal()); !errors.Is(err, test.want) {
+					t.Errorf("got %v, want %v", err, test.want)
+				}
+				wantVolumes(t, n, "fast/"+id)
+			})
+		}
 	}
 }
 

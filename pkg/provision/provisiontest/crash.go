@@ -128,6 +128,7 @@ func (n *Node) Use(k *Killer) {
 		}
 		return zeroing(ctx, path)
 	}
+	n.Devices.Discarding = func(context.Context, string) error { return k.Pass("discarding") }
 	n.Devices.Copying = func(context.Context, string, string) error { return k.Pass("copying") }
 	n.Devices.Renewing = func(context.Context, string) error { return k.Pass("renewing") }
 }

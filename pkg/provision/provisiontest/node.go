@@ -4,6 +4,7 @@ package provisiontest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
@@ -13,6 +14,8 @@ import (
 	"testing"
 
 	"k8s.io/utils/clock"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/open-local/open-local/pkg/allocator"
 	"github.com/open-local/open-local/pkg/capacity"
@@ -116,6 +119,10 @@ func (m Managed) Managed() (map[string]capacity.Bytes, error) {
 type Devices struct {
 	// Zeroing, when set, is called while a device is being zeroed.
 	Zeroing func(ctx context.Context, path string) error
+	// Discarding is Zeroing for a device that is being discarded.
+	Discarding func(ctx context.Context, path string) error
+	// Requests is into how many requests discarding any device is divided.
+	Requests int64
 	// Copying, when set, is called in the middle of a copy, and Renewing while the file
 	// system of one is made its own.
 	Copying  func(ctx context.Context, source, target string) error
@@ -174,9 +181,18 @@ func (d *Devices) Announced() []string {
 	return slices.Clone(d.announced)
 }
 
+// alone returns the volume whose device file is at path, if nobody has it open.
+func (d *Devices) alone(path string) (lvm.Volume, error) {
+	v, err := d.volume(path)
+	if err == nil && v.Attr[5] == 'o' {
+		err = fmt.Errorf("%s: %w", path, unix.EBUSY)
+	}
+	return v, err
+}
+
 // Zero wipes the device at path.
 func (d *Devices) Zero(ctx context.Context, path string, progress func(done, size capacity.Bytes)) error {
-	v, err := d.volume(path)
+	v, err := d.alone(path)
 	if err != nil {
 		return err
 	}
@@ -189,6 +205,30 @@ func (d *Devices) Zero(ctx context.Context, path string, progress func(done, siz
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.zeroed[v.UUID] = true
+	return nil
+}
+
+// Discards returns d.Requests.
+func (d *Devices) Discards(path string) (int64, error) {
+	_, err := d.volume(path)
+	return d.Requests, err
+}
+
+// Discard forgets what is on the device at path.
+func (d *Devices) Discard(ctx context.Context, path string, progress func(done, size capacity.Bytes)) error {
+	v, err := d.alone(path)
+	if err != nil {
+		return err
+	}
+	if d.Requests == 0 {
+		return errors.ErrUnsupported
+	}
+	if d.Discarding != nil {
+		if err := d.Discarding(ctx, path); err != nil {
+			return err
+		}
+	}
+	progress(v.Size, v.Size)
 	return nil
 }
 
