@@ -2,11 +2,15 @@
 # Runs the tests: unit, lvm, e2e or scale, or all of them, side by side where they do
 # not wait for each other. A part that fails does not keep the others from
 # running. The last lines are what each part found and how long it took.
+#
+# As go test does, it does not run again what has passed with the very same programs,
+# charts and Debian packages, and says "(cached)"; FRESH=1 runs everything.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec </dev/null
-root=$PWD out=$PWD/_output/test lab=$PWD/_output/bin/lab
-mkdir -p "$out" "$root/_output/bin"
+root=$PWD out=$PWD/_output/test lab=$PWD/_output/bin/lab init=$PWD/_output/bin/init
+passed=$out/passed
+mkdir -p "$passed" "$root/_output/bin"
 
 # What needs neither root nor a cluster.
 unit() {
@@ -34,17 +38,41 @@ lvm() {
 # lvm_package PACKAGE runs one of them and says at its end all that it said.
 lvm_package() {
 	local package=$1 name=${1//\//_} status=0 began=$SECONDS
-	go test -c -tags root -o "$out/$name.test" "./$package" &&
+	go test -c -trimpath -tags root -o "$out/$name.test" "./$package" || status=1
+	local testdata=$package/testdata
+	[ -d "$testdata" ] || testdata=
+	[ $status = 0 ] && known "$name" "$out/$name.test" "$lab" "$init" $testdata && echo "ok  	$package (root) (cached)" && return
+	[ $status = 0 ] &&
 		(cd "$package" && "$lab" vm --disks 4x1G --scsi-debug 2 --timeout 30m -- "$out/$name.test" -test.v -test.timeout 28m -test.bench '^BenchmarkACopy' -test.benchtime 4x) || status=1
-	[ $status = 0 ] && echo "ok  	$package (root) in $((SECONDS - began)) s" || echo "FAIL	$package (root)"
+	[ $status = 0 ] && pass && echo "ok  	$package (root) in $((SECONDS - began)) s" || echo "FAIL	$package (root)"
 	return $status
+}
+
+# known NAME FILE... tells whether NAME has passed with these files, and those in
+# directories among them, and with the Debian packages that are installed. pass notes that
+# what known was asked about last has: packages may have been installed meanwhile.
+known() {
+	asked=("$@")
+	[ -z "${FRESH-}" ] && [ -e "$(mark)" ]
+}
+
+pass() { touch "$(mark)"; }
+
+mark() {
+	echo "$passed/${asked[0]}-$({
+		dpkg-query -W 2>/dev/null
+		find "${asked[@]:1}" -type f -print0 | sort -z | xargs -0 sha256sum
+	} | sha256sum | cut -c1-32)"
 }
 
 # The cases on a real cluster. A few that failed are tried once more, on new labs: on a
 # busy machine a wait may be too short. What failed first is told in any case.
 e2e() {
-	build_lab && go run ./hack/image -output _output/image/open-local.tar || return
-	cases . 2>&1 | tee "$out/e2e.first" && return
+	build_lab && build_program && go run ./hack/image -output _output/image/open-local.tar &&
+		go test -C hack/lab -c -trimpath -tags e2e -o "$out/e2e.test" ./e2e || return
+	# The image has the commit in it, and is otherwise made of the program.
+	known e2e "$out/e2e.test" "$lab" "$init" hack/lab/programs _output/bin/open-local hack/image helm example && echo "ok  	hack/lab/e2e (cached)" && return
+	cases . 2>&1 | tee "$out/e2e.first" && pass && return
 	local failed
 	failed=$(sed -nE 's|^    --- FAIL: TestOpenLocal/(.*) \([0-9.]+s\)$|\1|p' "$out/e2e.first" | sed 's/[^A-Za-z0-9_ -]/./g')
 	[ -n "$failed" ] && [ "$(wc -l <<<"$failed")" -le 3 ] || return 1
@@ -53,19 +81,22 @@ e2e() {
 }
 
 # cases EXPRESSION runs the cases whose names match.
-cases() { (cd hack/lab && go test -tags e2e -count=1 -v -timeout 70m -run "^TestOpenLocal\$/($1)" ./e2e); }
+cases() { (cd hack/lab/e2e && "$out/e2e.test" -test.v -test.timeout 70m -test.run "^TestOpenLocal\$/($1)"); }
 
 # Real control plane, hollow nodes.
 scale() {
-	build_lab && CGO_ENABLED=0 go build -trimpath -o _output/bin/ ./cmd/open-local &&
-		go build -C hack/lab -o "$root/_output/bin/" ./scale || return
-	_output/bin/scale --nodes 1000 --pods 200 --churn 60 --modes extender,none
+	build_lab && build_program && go build -C hack/lab -buildvcs=false -o "$root/_output/bin/" ./scale || return
+	known scale "$lab" hack/lab/programs _output/bin/open-local _output/bin/scale helm && echo "ok  	hack/lab/scale (cached)" && return
+	_output/bin/scale --nodes 1000 --pods 200 --churn 60 --modes extender,none && pass
 }
 
 # The programs of the lab's cluster. They are kept outside of the repository.
 programs() { build_lab && "$lab" build; }
 
-build_lab() { go build -C hack/lab -o "$lab" .; }
+# build_lab builds the lab, and what it makes the first process of its machines of.
+build_lab() { go build -C hack/lab -buildvcs=false -o "$root/_output/bin/" . ./guest/init; }
+
+build_program() { CGO_ENABLED=0 go build -trimpath -buildvcs=false -o _output/bin/ ./cmd/open-local; }
 
 # need PROGRAM PACKAGE... installs Debian packages where a program is missing.
 need() {

@@ -111,7 +111,7 @@ func (d *demo) block(ctx context.Context) error {
 	return all(
 		d.typing(ctx, "kubectl", "apply", "-f", file),
 		d.typing(ctx, "kubectl", "rollout", "status", "sts/nginx-lvm-block", patience),
-		d.seeing(ctx, "5368709120", "kubectl", "exec", "nginx-lvm-block-0", "--", "blockdev", "--getsize64", device),
+		d.seeing(ctx, "1073741824", "kubectl", "exec", "nginx-lvm-block-0", "--", "blockdev", "--getsize64", device),
 		d.typing(ctx, "kubectl", "exec", "nginx-lvm-block-0", "--", "sh", "-c", "echo raw > "+device),
 		d.seeing(ctx, "raw", "kubectl", "exec", "nginx-lvm-block-0", "--", "head", "-c", "3", device),
 		d.typing(ctx, "kubectl", "delete", "-f", file),
@@ -123,12 +123,12 @@ func (d *demo) throttle(ctx context.Context) error {
 	const file, class = "example/lvm/io-throttling.yaml", "example/lvm/volumeattributesclass.yaml"
 	if err := all(
 		d.running(ctx, file, throttled),
-		d.rated(ctx, 16, 1),
+		d.rated(ctx, 5, 1),
 		d.typing(ctx, "cat", class),
 		d.typing(ctx, "kubectl", "apply", "-f", class),
 		d.typing(ctx, "kubectl", "patch", "pvc", throttled, "-p", `{"spec":{"volumeAttributesClassName":"faster"}}`),
 		d.typing(ctx, "kubectl", "wait", "pvc/"+throttled, "--for=jsonpath={.status.currentVolumeAttributesClassName}=faster", patience),
-		d.rated(ctx, 100, 10),
+		d.rated(ctx, 40, 10),
 	); err != nil {
 		return err
 	}

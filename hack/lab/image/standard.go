@@ -129,7 +129,8 @@ func busyboxImages(ctx context.Context) ([]Image, error) {
 		{References: []string{"docker.io/library/busybox:1.36"}, Command: []string{"/bin/sh"}, Files: files},
 		{
 			References: []string{"docker.io/library/nginx:1.27"}, Files: slices.Concat(files, []File{page}),
-			Command: []string{"/bin/httpd", "-f", "-p", "80", "-h", "/usr/share/nginx/html"},
+			// A first process ends at a signal only if it said that it would.
+			Command: []string{"/bin/sh", "-c", "trap 'exit 0' TERM QUIT; httpd -f -p 80 -h /usr/share/nginx/html & wait"},
 		},
 	}, nil
 }
