@@ -14,7 +14,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
 )
 
 // A bench is one case at work: a namespace of its own, and verbs that fail the
@@ -109,23 +108,27 @@ func (b *bench) must(err error, format string, args ...any) {
 }
 
 // eventually asks until complaint is empty, and fails with the last complaint
-// or error when ctx ends first.
+// or error when ctx ends first. Between two questions is twice the time that one took:
+// what is asked keeps a node from what it is waited for.
 func (b *bench) eventually(ctx context.Context, ask func(context.Context) (complaint string, err error)) {
 	b.Helper()
 	var last string
-	err := wait.PollUntilContextCancel(ctx, 300*time.Millisecond, true, func(ctx context.Context) (bool, error) {
+	for {
+		began := time.Now()
 		complaint, err := ask(ctx)
-		if err != nil {
-			if ctx.Err() == nil {
-				last = err.Error()
-			}
-			return false, nil // the API server or a node may be restarting
+		switch {
+		case err == nil && complaint == "":
+			return
+		case err == nil:
+			last = complaint
+		case ctx.Err() == nil:
+			last = err.Error() // the API server or a node may be restarting
 		}
-		last = complaint
-		return complaint == "", nil
-	})
-	if err != nil {
-		b.Fatalf("waited in vain: %s", last)
+		select {
+		case <-ctx.Done():
+			b.Fatalf("waited in vain: %s", last)
+		case <-time.After(min(max(300*time.Millisecond, 2*time.Since(began)), 3*time.Second)):
+		}
 	}
 }
 

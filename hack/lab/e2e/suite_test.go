@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sync/errgroup"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
@@ -134,28 +135,37 @@ func (s *suite) holdings(t *testing.T) holdings {
 }
 
 func (s *suite) look(ctx context.Context) (holdings, error) {
-	have := holdings{}
-	for _, node := range s.nodes {
-		for _, question := range [][]string{
-			{"vgs", "--noheadings", "-o", "vg_name,vg_extent_count,vg_free_count"},
-			{"lvs", "--noheadings", "--all", "-o", "vg_name,lv_name,lv_size"},
-			{"cat", "/proc/1/mounts"},
-			{"cat", limitsFile},
-			{"sh", "-c", "ls /dev/sd* /dev/ubd*; ls -A /mnt /mnt/open-local /var/lib/open-local/exclusive 2>/dev/null; wipefs -i -O DEVICE,TYPE " + spareDisk + " " + oneDisk + " " + otherDisk},
-		} {
-			said, err := s.lab.Exec(ctx, node, question...)
+	const question = `set -e
+vgs --noheadings -o vg_name,vg_extent_count,vg_free_count
+lvs --noheadings --all -o vg_name,lv_name,lv_size
+grep kubernetes.io/csi /proc/1/mounts || :
+cat ` + limitsFile + `
+ls /dev/sd* /dev/ubd* 2>/dev/null || :
+ls -A /mnt /mnt/open-local /var/lib/open-local/exclusive 2>/dev/null || :
+wipefs -i -O DEVICE,TYPE ` + spareDisk + " " + oneDisk + " " + otherDisk
+	have := make([][]string, len(s.nodes))
+	group, ctx := errgroup.WithContext(ctx)
+	for i, node := range s.nodes {
+		group.Go(func() error {
+			said, err := s.lab.Exec(ctx, node, "sh", "-c", question)
 			if err != nil {
-				return nil, fmt.Errorf("asking %s for %s: %w", node, question[0], err)
+				return fmt.Errorf("asking %s what it holds: %w", node, err)
 			}
 			for line := range strings.Lines(said) {
-				if !slices.Contains(question, "/proc/1/mounts") || strings.Contains(line, "kubernetes.io/csi") {
-					have[node] = append(have[node], strings.Join(strings.Fields(line), " "))
-				}
+				have[i] = append(have[i], strings.Join(strings.Fields(line), " "))
 			}
-		}
-		slices.Sort(have[node])
+			slices.Sort(have[i])
+			return nil
+		})
 	}
-	return have, nil
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	all := holdings{}
+	for i, node := range s.nodes {
+		all[node] = have[i]
+	}
+	return all, nil
 }
 
 // freeExtents returns how many extents of a group are free on a node.
