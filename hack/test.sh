@@ -38,7 +38,7 @@ lvm() {
 # lvm_package PACKAGE runs one of them and says at its end all that it said.
 lvm_package() {
 	local package=$1 name=${1//\//_} status=0 began=$SECONDS
-	go test -c -trimpath -tags root -o "$out/$name.test" "./$package" || status=1
+	go test -c -tags root -o "$out/$name.test" "./$package" || status=1
 	local testdata=$package/testdata
 	[ -d "$testdata" ] || testdata=
 	[ $status = 0 ] && known "$name" "$out/$name.test" "$lab" "$init" $testdata && echo "ok  	$package (root) (cached)" && return
@@ -69,7 +69,7 @@ mark() {
 # busy machine a wait may be too short. What failed first is told in any case.
 e2e() {
 	build_lab && build_program && go run ./hack/image -output _output/image/open-local.tar &&
-		go test -C hack/lab -c -trimpath -tags e2e -o "$out/e2e.test" ./e2e || return
+		go test -C hack/lab -c -tags e2e -o "$out/e2e.test" ./e2e || return
 	# The image has the commit in it, and is otherwise made of the program.
 	known e2e "$out/e2e.test" "$lab" "$init" hack/lab/programs _output/bin/open-local hack/image helm example && echo "ok  	hack/lab/e2e (cached)" && return
 	cases . 2>&1 | tee "$out/e2e.first" && pass && return

@@ -58,6 +58,11 @@ type viewer interface {
 type devices interface {
 	Exists(path string) (bool, error)
 	Size(path string) (capacity.Bytes, error)
+	eraser
+}
+
+// eraser destroys what is on a device that nobody uses.
+type eraser interface {
 	Zero(ctx context.Context, path string, progress func(done, size capacity.Bytes)) error
 	Discard(ctx context.Context, path string, progress func(done, size capacity.Bytes)) error
 	// Discards returns into how many requests to the disk discarding is divided.

@@ -82,26 +82,12 @@ func (l *Logical) removeErased(r Removal, way volume.Wipe) finish {
 	}
 }
 
-// erase overwrites or discards a volume that carries the tag, is not protected, has no
-// snapshots and is not in use. It returns what removes the volume then.
+// erase overwrites or discards a volume that may be erased. It returns what removes the
+// volume then.
 func (l *Logical) erase(ctx context.Context, at lvm.Volume, tag string, way volume.Wipe, say say) (remover, error) {
-	report, err := l.Host.Report(ctx)
+	have, err := l.erasable(ctx, at, tag)
 	if err != nil {
 		return nil, err
-	}
-	group, _ := report.Group(at.Group)
-	have, there := group.Volume(at.Name)
-	switch {
-	case !there:
-		return nil, fmt.Errorf("logical volume %s/%s: %w", at.Group, at.Name, lvm.ErrVolumeNotFound)
-	case !have.HasTag(tag):
-		return nil, fmt.Errorf("logical volume %s/%s: %w: it has no tag %q", have.Group, have.Name, lvm.ErrNotOurs, tag)
-	case have.Protected() || group.Protected():
-		return nil, fmt.Errorf("logical volume %s/%s: %w", have.Group, have.Name, lvm.ErrProtected)
-	case have.HasSnapshots():
-		return nil, lvm.ErrHasSnapshots
-	case have.IsSnapshot():
-		return nil, fmt.Errorf("logical volume %s/%s: %w: it is a snapshot", have.Group, have.Name, lvm.ErrNotOurs)
 	}
 	if err := l.reach(ctx, have.Group, have.Name); err != nil {
 		return nil, err
@@ -123,6 +109,33 @@ func (l *Logical) erase(ctx context.Context, at lvm.Volume, tag string, way volu
 		err = fmt.Errorf("logical volume %s/%s: %w: %w", have.Group, have.Name, lvm.ErrInUse, err)
 	}
 	return remove, err
+}
+
+// erasable returns what LVM knows of a volume, if it carries the tag, is not protected
+// and is nothing that a snapshot needs.
+func (l *Logical) erasable(ctx context.Context, at lvm.Volume, tag string) (lvm.Volume, error) {
+	report, err := l.Host.Report(ctx)
+	if err != nil {
+		return lvm.Volume{}, err
+	}
+	group, _ := report.Group(at.Group)
+	have, there := group.Volume(at.Name)
+	switch {
+	case !there:
+		err = lvm.ErrVolumeNotFound
+	case !have.HasTag(tag):
+		err = fmt.Errorf("%w: it has no tag %q", lvm.ErrNotOurs, tag)
+	case have.Protected() || group.Protected():
+		err = lvm.ErrProtected
+	case have.HasSnapshots():
+		err = lvm.ErrHasSnapshots
+	case have.IsSnapshot():
+		err = fmt.Errorf("%w: it is a snapshot", lvm.ErrNotOurs)
+	}
+	if err != nil {
+		err = fmt.Errorf("logical volume %s/%s: %w", at.Group, at.Name, err)
+	}
+	return have, err
 }
 
 // progress returns what tells how far it is with a volume that is to be removed.

@@ -122,6 +122,8 @@ func (k Kernel) arguments(config string) []string {
 // argument is how the kernel is told of its disk number i, counting from 1; 0 is its own.
 // The t has the disk refuse to discard: it takes 32 KiB at a time, and a mkfs of 5 GiB
 // then takes ten seconds and not a seventh of one. Zeros are written instead.
-func (d Disk) argument(i int) string { return fmt.Sprintf("ubd%st=%s,,%s", letter(i), d.File, d.Serial) }
+func (d Disk) argument(i int) string {
+	return fmt.Sprintf("ubd%st=%s,,%s", letter(i), d.File, d.Serial)
+}
 
 func letter(i int) string { return string(rune('a' + i)) }
