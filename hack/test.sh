@@ -120,12 +120,30 @@ part() {
 	echo "$1 $status $((SECONDS - began))" >"$out/$1.end"
 }
 
+# why shows the last that was said by the tests of a log that failed.
+why() {
+	awk '
+		/^=== (RUN|NAME|CONT|PAUSE) / { now = $3; next }
+		/^ *--- FAIL: / {
+			print; lines = split(said[$3], line, "\n"); more = 20
+			for (i = lines > 30 ? lines - 30 : 1; i < lines; i++) print substr(line[i], 1, 400)
+			next
+		}
+		more && /^ / { print substr($0, 1, 400); more--; next }
+		{ said[now] = said[now] $0 "\n" }
+	' "$1"
+}
+
 # sum tells how the parts ended. The lines of go test speak for themselves.
 sum() {
 	local name status seconds failed=0
 	echo; echo "━━ what was found ━━"
 	for part; do
 		[ "$part" = programs ] || grep -hE '^(ok  |FAIL|panic:|over-commits |scale: |\s*--- FAIL|    --- PASS: TestOpenLocal/)' "$out/$part.log"
+	done
+	for part; do
+		read -r name status seconds <"$out/$part.end"
+		[ "$status" = ok ] || { echo; echo "━━ why $part failed ━━"; why "$out/$part.log"; }
 	done
 	echo
 	for part; do

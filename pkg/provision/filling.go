@@ -32,13 +32,14 @@ type filling struct {
 	most  capacity.Bytes // more than that it can never need; 0 while not known
 	retry time.Time      // when growing may be tried again
 	busy  bool           // it is being grown
+	pause *pause         // for those who write to its origin meanwhile; nil where they must not wait
 	told  string         // the trouble that was told last
 }
 
 // A verdict is what is to be done about a snapshot.
 type verdict struct {
 	grow  capacity.Bytes // to which size; 0 leaves it as it is
-	hold  bool           // have writers wait meanwhile
+	hold  bool           // have writers wait until it has grown
 	again time.Duration  // until the next look
 }
 
@@ -66,6 +67,7 @@ func (f *filling) judge(now time.Time, seen devmapper.Snapshot, w Watched) verdi
 	if !full && after(left, f.rate) > ahead/2 {
 		return v
 	}
+	v.hold = f.rate > 0 && after(left, f.rate) < growing
 	if f.busy || now.Before(f.retry) {
 		return v
 	}
@@ -73,7 +75,6 @@ func (f *filling) judge(now time.Time, seen devmapper.Snapshot, w Watched) verdi
 	if f.most > 0 {
 		v.grow = min(v.grow, f.most)
 	}
-	v.hold = f.rate > 0 && after(left, f.rate) < growing
 	return v
 }
 

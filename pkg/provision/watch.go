@@ -66,8 +66,14 @@ type Watcher struct {
 
 	mu       sync.Mutex // guards fillings, what they point to, and members
 	fillings map[string]*filling
-	members  map[string][]string // the physical volumes of groups
-	work     sync.WaitGroup      // spaces that are being grown
+	members  map[string]*membership // of groups
+	work     sync.WaitGroup         // what was begun and has not ended
+}
+
+// A membership is which physical volumes a volume group has.
+type membership struct {
+	known   chan struct{} // closed when devices is
+	devices []string      // none if LVM could not tell
 }
 
 // Run watches until ctx ends, and until what it had begun has ended.
@@ -141,9 +147,13 @@ func (w *Watcher) lookAt(ctx context.Context, s Watched) time.Duration {
 	now := w.Clock.Now()
 	f.see(now, seen)
 	v := f.judge(now, seen, s)
-	if v.grow > 0 {
+	switch {
+	case v.grow > 0:
 		f.busy = true
 		w.work.Go(func() { w.grow(context.WithoutCancel(ctx), s, f, seen.Space, v) })
+	case v.hold && f.pause != nil: // whoever writes became faster than was thought
+		pause := f.pause
+		w.work.Go(func() { w.hold(ctx, s, pause) })
 	}
 	return v.again
 }
@@ -166,89 +176,125 @@ func (w *Watcher) filling(s Watched) *filling {
 	return f
 }
 
-// meet finds out, once, which physical volumes the group has. A group that cannot be
-// told now is asked for at the next look.
-func (w *Watcher) meet(ctx context.Context, group string) {
-	w.mu.Lock()
-	_, met := w.members[group]
-	w.mu.Unlock()
-	if met {
-		return
-	}
-	seen, err := w.Host.Group(ctx, group)
-	if err != nil {
-		return // growing says what is wrong with it
-	}
-	var members []string
-	for _, pv := range seen.PhysicalVolumes {
-		members = append(members, pv.Device)
-	}
+// meet finds out, once, which physical volumes the group has, while snapshots go on being
+// looked at. A group that LVM cannot tell of is asked for again at the next look.
+func (w *Watcher) meet(ctx context.Context, group string) *membership {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.members == nil {
-		w.members = map[string][]string{}
+	if m := w.members[group]; m != nil {
+		return m
 	}
-	w.members[group] = members
+	m := &membership{known: make(chan struct{})}
+	if w.members == nil {
+		w.members = map[string]*membership{}
+	}
+	w.members[group] = m
+	w.work.Go(func() {
+		defer close(m.known)
+		seen, err := w.Host.Group(ctx, group)
+		if err != nil { // growing says what is wrong with it
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			delete(w.members, group)
+			return
+		}
+		for _, pv := range seen.PhysicalVolumes {
+			m.devices = append(m.devices, pv.Device)
+		}
+	})
+	return m
 }
 
 // longestHold is how long writers wait at most, whatever becomes of what they wait for.
-const longestHold = 3 * time.Second
+// LVM takes tenths of a second, and seconds where a node is busy.
+const longestHold = 10 * time.Second
 
-// hold has the origin's writers wait until the function it returns is called, or for
-// longestHold. Meanwhile nothing may read the origin that they wait for: kubelet puts a
-// loop device over each block volume, at which LVM would look.
-func (w *Watcher) hold(ctx context.Context, s Watched) (release func()) {
+// A pause has the writers of an origin wait. Its zero value is ready.
+type pause struct {
+	mu         sync.Mutex // guards what follows
+	began, end bool
+	resume     func() // once began
+	done       chan struct{}
+}
+
+// hold has the origin's writers wait until the pause is released, or for longestHold.
+// Meanwhile nothing may read the origin that they wait for: kubelet puts a loop device
+// over each block volume, at which LVM would look.
+func (w *Watcher) hold(ctx context.Context, s Watched, p *pause) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.began || p.end {
+		return
+	}
 	log := klog.FromContext(ctx).WithValues("group", s.Group, "name", s.Origin)
 	if err := w.Gauge.Suspend(s.Group, s.Origin); err != nil {
 		log.Error(err, "Could not have writers wait for a snapshot to grow", "snapshot", s.Name)
 	}
-	resume := sync.OnceFunc(func() {
+	p.began, p.done = true, make(chan struct{})
+	p.resume = sync.OnceFunc(func() {
 		if err := w.Gauge.Resume(s.Group, s.Origin); err != nil {
 			log.Error(err, "A volume may be left suspended")
 		}
 	})
-	timer, done := w.Clock.NewTimer(longestHold), make(chan struct{})
+	timer := w.Clock.NewTimer(longestHold)
 	w.work.Go(func() {
 		defer timer.Stop()
 		select {
 		case <-timer.C():
 			log.Info("Letting writers go on before a snapshot has grown", "snapshot", s.Name, "waited", longestHold.String())
-			resume()
-		case <-done:
+			p.resume()
+		case <-p.done:
 		}
 	})
-	return func() { close(done); resume() }
 }
 
-// grow gives the snapshot more space, or as much as its group has.
+// release ends the pause, for good, and reports whether there was one.
+func (p *pause) release() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.began && !p.end {
+		close(p.done)
+		p.resume()
+	}
+	p.end = true
+	return p.began
+}
+
+// grow gives the snapshot more space, or as much as its group has. Those who write to its
+// origin wait where v says so, or a later look does.
 func (w *Watcher) grow(ctx context.Context, s Watched, f *filling, have capacity.Bytes, v verdict) {
 	log := klog.FromContext(ctx)
 	began := w.Clock.Now()
-	w.mu.Lock()
-	members := w.members[s.Group]
-	w.mu.Unlock()
-	release := func() {}
-	if v.hold && len(members) > 0 { // an LVM that looks at all devices might wait for the writers
-		release = w.hold(ctx, s)
+	members := w.meet(ctx, s.Group)
+	<-members.known
+	pause := &pause{}
+	if len(members.devices) > 0 { // an LVM that looks at all devices might wait for the writers
+		if v.hold {
+			w.hold(ctx, s, pause)
+		}
+		w.mu.Lock()
+		f.pause = pause
+		w.mu.Unlock()
 	}
-	got, err := w.extend(ctx, s, have, v.grow, members)
-	release()
-	if members != nil && err != nil && !errors.Is(err, lvm.ErrNoSpace) { // the group may have other members by now
+	got, err := w.extend(ctx, s, have, v.grow, members.devices)
+	held := pause.release()
+	gone := len(members.devices) == 0
+	if !gone && err != nil && !errors.Is(err, lvm.ErrNoSpace) { // the group may have other members by now
 		got, err = w.extend(ctx, s, have, v.grow, nil)
-		members = nil
+		gone = true
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if members == nil {
+	if gone {
 		delete(w.members, s.Group)
 	}
-	f.busy = false
+	f.busy, f.pause = false, nil
 	f.at = time.Time{} // those who waited say nothing about the rate
 	switch {
 	case got > have:
 		f.told = ""
 		log.Info("Gave a snapshot more space", "group", s.Group, "name", s.Name, "before", have.String(), "after", got.String(),
-			"writersWaited", v.hold, "took", w.Clock.Since(began).String())
+			"writersWaited", held, "took", w.Clock.Since(began).String())
 	case errors.Is(err, lvm.ErrNoSpace):
 		f.retry = w.Clock.Now().Add(afterRefusal)
 		w.tell(ctx, f, Trouble{s, SnapshotNoSpace, fmt.Sprintf(

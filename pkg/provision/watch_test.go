@@ -175,6 +175,36 @@ func TestWritersGoOnWhateverBecomesOfWhatTheyWaitFor(t *testing.T) {
 	w.wantTold()
 }
 
+func TestWritersWaitThatBecomeFastWhileASnapshotGrows(t *testing.T) {
+	w := watched(t, 4*gib)
+	w.Before = func(string) error { // LVM is at it
+		if w.gauge.held > 0 {
+			t.Error("writers had to wait although there seemed to be time")
+		}
+		w.Overwrite("fast", id, 4*mib)
+		w.clock.Step(50 * time.Millisecond)
+		for range 3 {
+			w.Look(t.Context())
+		}
+		for waited := time.Now(); ; runtime.Gosched() {
+			if suspended, _ := w.gauge.Suspended("fast", id); suspended {
+				return nil
+			}
+			if time.Since(waited) > 10*time.Second {
+				t.Error("nobody waits")
+				return nil
+			}
+		}
+	}
+	w.Overwrite("fast", id, 40*mib)
+	w.look(time.Hour)
+	if w.gauge.held != 1 || len(w.gauge.suspended) > 0 {
+		t.Errorf("writers had to wait %d times, and wait for %v", w.gauge.held, w.gauge.suspended)
+	}
+	w.wantSpace(snapID, shotOf+128*mib)
+	w.wantTold()
+}
+
 func TestAGroupThatGotAnotherDiskIsGrownAllTheSame(t *testing.T) {
 	w := watched(t, 4*gib)
 	w.AddDisk("/dev/disk-more", gib)
