@@ -26,7 +26,7 @@ type Program struct {
 	Name     string
 	Module   string // directory below programs/ with go.mod and go.sum
 	Requires string // the module whose version is the program's
-	Package  string // below Requires
+	Package  string // below Requires; one that begins with ./ is below programs/<Module>
 	Stamp    string // linker flags that tell the program its version, which %v stands for
 }
 
@@ -48,7 +48,7 @@ var programs = []Program{
 	{"kube-scheduler", "kubernetes", kubernetes, "/cmd/kube-scheduler", kubernetesStamp},
 	{"kubectl", "kubernetes", kubernetes, "/cmd/kubectl", kubernetesStamp},
 	{"etcd", "etcd", "go.etcd.io/etcd/server/v3", "", ""},
-	{"containerd", "containerd", containerd, "/cmd/containerd", containerdStamp},
+	{"containerd", "containerd", containerd, "./containerd", containerdStamp},
 	{"containerd-shim-runc-v2", "containerd", containerd, "/cmd/containerd-shim-runc-v2", containerdStamp},
 	{"ctr", "containerd", containerd, "/cmd/ctr", containerdStamp},
 	{"csi-provisioner", "provisioner", "github.com/kubernetes-csi/external-provisioner/v6", "/cmd/csi-provisioner", sidecarStamp},
@@ -150,9 +150,16 @@ func (c *Cache) target(name, compiler string) (target, error) {
 			return target{}, fmt.Errorf("reading the version of %s: %w", name, err)
 		}
 		flags := []string{"-ldflags=-s -w " + strings.ReplaceAll(p.Stamp, "%v", version)}
-		key := keyOf(p.Name, p.Requires+p.Package, version, strings.Join(flags, " "), compiler, string(mod), string(sum))
-		file := filepath.Join(c.Dir, name+"-"+version+"-"+key, name)
-		return target{name, version, file, dir, p.Requires + p.Package, flags}, nil
+		pkg, parts := p.Requires+p.Package, []string{p.Name, p.Requires + p.Package, version, strings.Join(flags, " "), compiler, string(mod), string(sum)}
+		if strings.HasPrefix(p.Package, "./") {
+			source, err := os.ReadFile(filepath.Join(dir, p.Package, "main.go"))
+			if err != nil {
+				return target{}, fmt.Errorf("reading the source of %s: %w", name, err)
+			}
+			pkg, parts = p.Package, append(parts, string(source))
+		}
+		file := filepath.Join(c.Dir, name+"-"+version+"-"+keyOf(parts...), name)
+		return target{name, version, file, dir, pkg, flags}, nil
 	}
 	return target{}, fmt.Errorf("program %q: the lab does not know how to build it; it knows %s", name, strings.Join(Names(), ", "))
 }

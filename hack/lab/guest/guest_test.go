@@ -117,3 +117,26 @@ func TestTheEnvironmentListsTheDisks(t *testing.T) {
 		}
 	}
 }
+
+func TestTheTerminalsThatNobodyOpensAreRemoved(t *testing.T) {
+	dev := t.TempDir()
+	for _, name := range []string{"tty", "tty0", "tty63", "ttya0", "ptyzf", "ptmx", "ttyS0", "ttyS1", "ttyS63", "ubdb", "sda", "console"} {
+		if err := os.WriteFile(filepath.Join(dev, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := removeTerminals(dev); err != nil {
+		t.Fatal(err)
+	}
+	left, err := os.ReadDir(dev)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, file := range left {
+		names = append(names, file.Name())
+	}
+	if got, want := strings.Join(names, " "), "console ptmx sda tty ttyS0 ubdb"; got != want {
+		t.Errorf("left are %q, want %q", got, want)
+	}
+}

@@ -144,12 +144,36 @@ func fillRoot(cfg Config, root string) error {
 			return err
 		}
 	}
+	if err := removeTerminals(filepath.Join(root, "/dev")); err != nil {
+		return err
+	}
 	// The data disk stays reachable at the same place.
 	data := filepath.Join(root, DataDir)
 	if err := os.MkdirAll(data, 0o755); err != nil {
 		return fmt.Errorf("making a mount point: %w", err)
 	}
 	return mountPoint{DataDir, data, "", unix.MS_BIND, ""}.mount()
+}
+
+// removeTerminals removes the device files of terminals that nobody opens: the kernel
+// makes 600 of them, and LVM looks at each file in /dev every time it runs, which took a
+// sixth of its time.
+func removeTerminals(dev string) error {
+	for _, pattern := range []string{"tty[0-9]*", "tty[a-z][0-9a-f]", "pty[a-z][0-9a-f]", "ttyS[0-9]*"} {
+		found, err := filepath.Glob(filepath.Join(dev, pattern))
+		if err != nil {
+			return fmt.Errorf("looking for the device files of terminals: %w", err)
+		}
+		for _, file := range found {
+			if filepath.Base(file) == filepath.Base(line) {
+				continue
+			}
+			if err := os.Remove(file); err != nil {
+				return fmt.Errorf("removing the device file of a terminal: %w", err)
+			}
+		}
+	}
+	return nil
 }
 
 // enter makes root the root of everything, as switch_root does.

@@ -34,7 +34,7 @@ var VM = []Package{
 
 // Cluster is what a lab needs besides VM.
 var Cluster = []Package{
-	{"runc", "/usr/sbin/runc"},
+	{"crun", "/usr/bin/crun"},
 	{"containernetworking-plugins", "/usr/lib/cni/ptp"},
 	{"busybox-static", "/bin/busybox"},
 }

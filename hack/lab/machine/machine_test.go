@@ -19,7 +19,7 @@ func aHost(uid int, files ...string) host {
 }
 
 func TestPrepare(t *testing.T) {
-	packages := []Package{{"lvm2", "/sbin/lvm"}, {"runc", "/usr/sbin/runc"}}
+	packages := []Package{{"lvm2", "/sbin/lvm"}, {"crun", "/usr/bin/crun"}}
 	noNet := aHost(0, "/usr/bin/apt-get")
 	noNet.install = func(context.Context, []string, io.Writer) error { return errors.New("no network") }
 	tests := map[string]struct {
@@ -27,14 +27,14 @@ func TestPrepare(t *testing.T) {
 		want string // of the error; empty: none
 		says string // on progress
 	}{
-		"a host that has all is left alone": {host: aHost(0, "/sbin/lvm", "/usr/sbin/runc", Tun)},
-		"what is missing is installed":      {host: aHost(0, "/sbin/lvm", "/usr/bin/apt-get", Tun), says: "installing Debian packages: runc\n"},
+		"a host that has all is left alone": {host: aHost(0, "/sbin/lvm", "/usr/bin/crun", Tun)},
+		"what is missing is installed":      {host: aHost(0, "/sbin/lvm", "/usr/bin/apt-get", Tun), says: "installing Debian packages: crun\n"},
 		"without root nothing is tried":     {host: aHost(1000), want: "not root"},
 		"without apt the packages are named": {
-			host: aHost(0, "/sbin/lvm", Tun), want: "packages runc are missing, and this system has no apt-get",
+			host: aHost(0, "/sbin/lvm", Tun), want: "packages crun are missing, and this system has no apt-get",
 		},
-		"a failed installation names packages and reason": {host: noNet, want: "installing the Debian packages lvm2 runc: no network", says: "installing Debian packages: lvm2 runc\n"},
-		"without tun the device is named":                 {host: aHost(0, "/sbin/lvm", "/usr/sbin/runc"), want: "device /dev/net/tun is missing"},
+		"a failed installation names packages and reason": {host: noNet, want: "installing the Debian packages lvm2 crun: no network", says: "installing Debian packages: lvm2 crun\n"},
+		"without tun the device is named":                 {host: aHost(0, "/sbin/lvm", "/usr/bin/crun"), want: "device /dev/net/tun is missing"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
