@@ -79,6 +79,7 @@ e2e() {
 	local failed
 	failed=$(sed -nE 's|^    --- FAIL: TestOpenLocal/(.*) \([0-9.]+s\)$|\1|p' "$out/e2e.first" | sed 's/[^A-Za-z0-9_ -]/./g')
 	[ -n "$failed" ] && [ "$(wc -l <<<"$failed")" -le 3 ] || return 1
+	rm -rf "$out/failed" && mkdir "$out/failed" && cp -r --parents _output/e2e/lab*/log "$out/failed" # before new labs take their place
 	echo "=== once more: $failed"
 	cases "$(tr '\n' '|' <<<"$failed" | sed 's/|$//')"
 }

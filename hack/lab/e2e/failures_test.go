@@ -92,8 +92,9 @@ func killedAmidCreates(b *bench) {
 	for _, name := range names {
 		b.addPods(pod(name, forever, mounting(name)))
 	}
-	// Whenever five more volumes exist, everything of open-local dies at once.
-	for _, bound := range []int{3, 8, 13} {
+	// Twice, amid it, everything of open-local dies at once. Whenever it does, kubelet
+	// waits twice as long until it tries again to mount what it could not.
+	for _, bound := range []int{4, 11} {
 		b.soon(func(ctx context.Context) (string, error) {
 			claims, err := b.kube.CoreV1().PersistentVolumeClaims(b.ns).List(ctx, metav1.ListOptions{})
 			if err != nil {

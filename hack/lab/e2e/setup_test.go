@@ -233,16 +233,24 @@ func (s *suite) tell(t *testing.T, ns string) {
 		t.Logf("listing the pods of %s: %v", ns, err)
 		return
 	}
+	waits := map[string]bool{}
 	for _, p := range pods.Items {
 		t.Logf("pod %s: %s on %q: %s", p.Name, p.Status.Phase, p.Spec.NodeName, state(&p))
+		waits[p.Name] = p.Status.Phase == corev1.PodPending
 	}
 	events, err := s.kube.CoreV1().Events(ns).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		t.Logf("listing the events of %s: %v", ns, err)
 		return
 	}
-	for _, e := range events.Items[max(0, len(events.Items)-40):] {
-		t.Logf("event of %s/%s: %s: %s", e.InvolvedObject.Kind, e.InvolvedObject.Name, e.Reason, e.Message)
+	for i, e := range events.Items {
+		if i >= len(events.Items)-40 || waits[e.InvolvedObject.Name] {
+			t.Logf("event of %s/%s at %s: %s: %s", e.InvolvedObject.Kind, e.InvolvedObject.Name, e.LastTimestamp.Format(time.TimeOnly), e.Reason, e.Message)
+		}
+	}
+	for _, node := range s.nodes { // what hangs is among what has run for seconds and should not have
+		said, err := s.lab.Exec(ctx, node, "sh", "-c", "date; ps -eo pid,ppid,stat,etimes,args | grep -E 'crun|lvm|mkfs|fsck|mount|blkid|cni' | cut -c1-200")
+		t.Logf("%s runs (%v):\n%s", node, err, said)
 	}
 }
 
