@@ -211,10 +211,9 @@ const longestHold = 10 * time.Second
 
 // A pause has the writers of an origin wait. Its zero value is ready.
 type pause struct {
-	mu         sync.Mutex // guards what follows
-	began, end bool
-	resume     func() // once began
-	done       chan struct{}
+	mu   sync.Mutex // guards what follows
+	end  func()     // nil until it has begun
+	over bool
 }
 
 // hold has the origin's writers wait until the pause is released, or for longestHold.
@@ -223,41 +222,42 @@ type pause struct {
 func (w *Watcher) hold(ctx context.Context, s Watched, p *pause) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.began || p.end {
+	if p.end != nil || p.over {
 		return
 	}
 	log := klog.FromContext(ctx).WithValues("group", s.Group, "name", s.Origin)
 	if err := w.Gauge.Suspend(s.Group, s.Origin); err != nil {
 		log.Error(err, "Could not have writers wait for a snapshot to grow", "snapshot", s.Name)
 	}
-	p.began, p.done = true, make(chan struct{})
-	p.resume = sync.OnceFunc(func() {
+	resume := sync.OnceFunc(func() {
 		if err := w.Gauge.Resume(s.Group, s.Origin); err != nil {
 			log.Error(err, "A volume may be left suspended")
 		}
 	})
-	timer := w.Clock.NewTimer(longestHold)
+	timer, done := w.Clock.NewTimer(longestHold), make(chan struct{})
 	w.work.Go(func() {
 		defer timer.Stop()
 		select {
 		case <-timer.C():
 			log.Info("Letting writers go on before a snapshot has grown", "snapshot", s.Name, "waited", longestHold.String())
-			p.resume()
-		case <-p.done:
+			resume()
+		case <-done:
 		}
 	})
+	p.end = func() { close(done); resume() }
 }
 
-// release ends the pause, for good, and reports whether there was one.
+// release ends the pause, so that none begins later, and reports whether there was one.
+// It is called once.
 func (p *pause) release() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.began && !p.end {
-		close(p.done)
-		p.resume()
+	p.over = true
+	if p.end == nil {
+		return false
 	}
-	p.end = true
-	return p.began
+	p.end()
+	return true
 }
 
 // grow gives the snapshot more space, or as much as its group has. Those who write to its
