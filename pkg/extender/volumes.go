@@ -120,3 +120,15 @@ func (v *volumeRecord) placed() (placed, bool) {
 	}
 	return p, p.node != ""
 }
+
+// A counted is what the ledger counts of a PersistentVolume: a volume, and on which node. A
+// PersistentVolume never changes that.
+type counted struct{ name, node string }
+
+// counts returns what the ledger counts of the volume; of another's, nothing.
+func (v *volumeRecord) counts() counted {
+	if p, ours := v.placed(); ours {
+		return counted{p.name, p.node}
+	}
+	return counted{}
+}

@@ -20,9 +20,11 @@ import (
 func (s *Scheduler) listen(ctx context.Context) error {
 	log := klog.FromContext(ctx)
 	s.caches.reports.Listen(told(s, func(_, now *reportRecord) { s.syncNode(log, now.Key()) }, func(last *reportRecord) { s.syncNode(log, last.Key()) }))
-	s.caches.volumes.Listen(told(s, func(_, now *volumeRecord) { s.volumeSeen(now) }, s.volumeGone))
-	s.caches.claims.Listen(told(s, func(before, now *claimRecord) { s.claimSeen(log, before, now) }, s.claimGone))
-	s.caches.pods.Listen(told(s, s.podSeen, s.podGone))
+	volumeSeen := func(_, now *volumeRecord) { s.volumeSeen(now) }
+	claimSeen := func(before, now *claimRecord) { s.claimSeen(log, before, now) }
+	s.caches.volumes.Listen(told(s, succeeding((*volumeRecord).counts, volumeSeen, s.volumeGone), s.volumeGone))
+	s.caches.claims.Listen(told(s, succeeding((*claimRecord).uid, claimSeen, s.claimGone), s.claimGone))
+	s.caches.pods.Listen(told(s, succeeding(func(pod *podRecord) string { return pod.uid }, s.podSeen, s.podGone), s.podGone))
 	_, errNodes := s.caches.nodes.AddEventHandler(handle(told(s, func(before, now *corev1.Node) {
 		if before == nil {
 			s.syncNode(log, now.Name)
@@ -48,6 +50,21 @@ func told[T any](s *Scheduler, seen func(before, now T), gone func(last T)) (fun
 		s.news.ring()
 	}
 	return func(before, now T) { call(func() { seen(before, now) }) }, func(last T) { call(func() { gone(last) }) }
+}
+
+// succeeding returns seen for news in which now may be another object than before: one
+// that was deleted and made anew under its name while nobody watched. Then the one is gone
+// first, and the other is new. who returns the same for one object and another for its
+// successor.
+func succeeding[T, W comparable](who func(T) W, seen func(before, now T), gone func(last T)) func(before, now T) {
+	return func(before, now T) {
+		var none T
+		if before != none && who(before) != who(now) {
+			gone(before)
+			before = none
+		}
+		seen(before, now)
+	}
 }
 
 // handle has an informer tell.

@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -45,7 +46,14 @@ type world struct {
 	clock   *clocktesting.FakeClock
 	s       *Scheduler
 	serial  int
-	watches chan string // the resources of watches that have begun
+	watches chan begunWatch            // that nobody has waited for yet
+	begun   map[string]watch.Interface // those that were waited for, by resource
+}
+
+// A begunWatch is one that has begun.
+type begunWatch struct {
+	resource string
+	events   watch.Interface
 }
 
 // begin is when the clock of every world stands at first.
@@ -56,8 +64,14 @@ var begin = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 func newWorld(t *testing.T, objects ...runtime.Object) *world {
 	t.Helper()
 	t.Parallel()
-	w := &world{t: t, clock: clocktesting.NewFakeClock(begin)}
-	w.core, w.storage, w.watches = corefake.NewClientset(), storagefake.NewSimpleClientset(), make(chan string, 100)
+	return openWorld(t, objects...)
+}
+
+// openWorld is newWorld for a test with a time of its own, which cannot run beside others.
+func openWorld(t *testing.T, objects ...runtime.Object) *world {
+	t.Helper()
+	w := &world{t: t, clock: clocktesting.NewFakeClock(begin), watches: make(chan begunWatch, 100), begun: map[string]watch.Interface{}}
+	w.core, w.storage = corefake.NewClientset(), storagefake.NewSimpleClientset()
 	w.core.PrependWatchReactor("*", w.watched(w.core.Tracker()))
 	w.storage.PrependWatchReactor("*", w.watched(w.storage.Tracker()))
 	for _, obj := range append(objects, class("lvm"), immediate(class("immediate"))) {
@@ -94,9 +108,9 @@ func (w *world) restart() {
 // fake loses: unlike a real server it does not begin a watch in the past.
 func (w *world) watched(tracker clienttesting.ObjectTracker) clienttesting.WatchReactionFunc {
 	return func(action clienttesting.Action) (bool, watch.Interface, error) {
-		begun, err := tracker.Watch(action.GetResource(), action.GetNamespace())
-		w.watches <- action.GetResource().Resource
-		return true, begun, err
+		events, err := tracker.Watch(action.GetResource(), action.GetNamespace())
+		w.watches <- begunWatch{action.GetResource().Resource, events}
+		return true, events, err
 	}
 }
 
@@ -105,11 +119,25 @@ func (w *world) watching() {
 	w.t.Helper()
 	for range kinds {
 		select {
-		case <-w.watches:
+		case begun := <-w.watches:
+			w.begun[begun.resource] = begun.events
 		case <-time.After(patience):
 			w.t.Fatal("not everything is watched")
 		}
 	}
+}
+
+// expire has the API server end the watch of the resource because it no longer knows what
+// happened since. All objects are listed again after a while, and what happens meanwhile is
+// never told.
+func (w *world) expire(resource string) {
+	w.t.Helper()
+	status := apierrors.NewResourceExpired("too old").Status()
+	begun, is := w.begun[resource].(*watch.RaceFreeFakeWatcher)
+	if !is {
+		w.t.Fatalf("there is no watch of %s to end", resource)
+	}
+	begun.Error(&status)
 }
 
 func (w *world) ctx() context.Context {
