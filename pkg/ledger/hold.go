@@ -257,7 +257,8 @@ func (l *Ledger) release(h *hold) {
 	}
 	its := l.priced(h.claims)
 	for _, n := range h.nodes {
-		l.leave(h, n, its)
+		h.leave(n, its)
+		l.drop(n)
 	}
 	delete(l.holds, h.pod)
 	if l.spare == nil || cap(l.spare.groups) < cap(h.groups) {
@@ -266,15 +267,14 @@ func (l *Ledger) release(h *hold) {
 	l.ring()
 }
 
-// leave takes n out of the hold.
-func (l *Ledger) leave(h *hold, n *node, its *priced) {
+// leave takes n out of the hold. The caller drops n, unless another hold takes its place.
+func (h *hold) leave(n *node, its *priced) {
 	for i, ref := range n.holds {
 		if ref.hold == h {
 			ref.weigh(n, its, -1)
 			n.holds[i] = n.holds[len(n.holds)-1]
 			n.holds[len(n.holds)-1] = heldAt{}
 			n.holds = n.holds[:len(n.holds)-1]
-			l.drop(n)
 			return
 		}
 	}
@@ -311,8 +311,9 @@ func (l *Ledger) Narrow(pod string, names []string) {
 	for _, n := range h.nodes {
 		ref, _ := h.on(n)
 		spots := ref.spots()
-		l.leave(h, n, its)
+		h.leave(n, its)
 		if !keep[n] {
+			l.drop(n)
 			continue
 		}
 		narrowed.nodes = append(narrowed.nodes, n)

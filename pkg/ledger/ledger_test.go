@@ -210,6 +210,26 @@ func TestTheLifeOfAPromise(t *testing.T) {
 			l.Exists("v", "n1", capacity.Spot{Group: "pool", Size: 10 * gib})
 			l.Report("n1", pool())
 		}, 90 * gib},
+		"a hold that is narrowed to a node that has left is there when the node comes back": {func(l *Ledger) {
+			holds(l, "p", "v", 10*gib, "n1", "n2")
+			l.Leave("n1")
+			l.Narrow("p", []string{"n1"})
+			l.Report("n1", pool())
+		}, 90 * gib},
+		"and takes nothing else with it when it ends": {func(l *Ledger) {
+			holds(l, "p", "v", 10*gib, "n1", "n2")
+			l.Leave("n1")
+			l.Narrow("p", []string{"n1"})
+			l.Report("n1", pool())
+			l.Promise("q", []volume.Claim{claim("w", 20*gib)}, offer(l, "n1", "pool"), time.Time{})
+			l.Release("p")
+		}, 80 * gib},
+		"a hold that is narrowed away from a node that has left is not there": {func(l *Ledger) {
+			holds(l, "p", "v", 10*gib, "n1", "n2")
+			l.Leave("n1")
+			l.Narrow("p", []string{"n2"})
+			l.Report("n1", pool())
+		}, 100 * gib},
 		"volumes of one name on two nodes count on both": {func(l *Ledger) {
 			l.Report("n1", pool(lv("v", 10*gib)))
 			l.Report("n2", pool(lv("v", 10*gib)))
