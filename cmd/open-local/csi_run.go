@@ -26,6 +26,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/open-local/open-local/pkg/allocator"
+	"github.com/open-local/open-local/pkg/begun"
 	"github.com/open-local/open-local/pkg/blockcopy"
 	"github.com/open-local/open-local/pkg/blockdev"
 	"github.com/open-local/open-local/pkg/client/clientset/versioned"
@@ -129,6 +130,7 @@ func (r *csiRun) addNode(ctx context.Context) error {
 	logical := &provision.Logical{
 		Host: host, Devices: root, Managed: own, Prefer: prefer, Clock: clock.RealClock{}, Standing: standing,
 		Copier: blockcopy.New(r.o.hostRoot), FileSystems: mounter, Scratch: filepath.Join(r.o.kubeletDir, "plugins", r.o.driver, "copies"),
+		Making: begun.NewVolumes(r.o.hostRoot),
 	}
 	blocks := blockdev.New(runner, r.o.hostRoot)
 	book := exclusive.NewBook(r.o.hostRoot)

@@ -1,7 +1,7 @@
-// Package begun remembers, over restarts, which changes of devices were begun and are not
-// known to have ended. Whoever finds such a device half changed can tell by it that the
-// change was its own, and go on. It refuses to know what the changes are, and what is on
-// a device is no matter to it.
+// Package begun remembers, over restarts, which changes of devices, and which logical
+// volumes, were begun and are not known to have ended. Whoever finds one half done can
+// tell by it that it was its own work, and go on. It refuses to know what the changes are,
+// and what is on a device is no matter to it.
 package begun
 
 import (
@@ -13,8 +13,6 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // File is where a host keeps the journal, in its root.
@@ -89,25 +87,5 @@ func (j *Journal) write(all []Change) error {
 	if err != nil {
 		return err
 	}
-	dir := filepath.Dir(j.path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	file, err := os.CreateTemp(dir, "begun-*")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(file.Name()) }() // after it was renamed there is none
-	_, err = file.Write(append(data, '\n'))
-	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(file.Name(), j.path); err != nil {
-		return err
-	}
-	names, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(os.NewSyscallError("fsync", unix.Fsync(int(names.Fd()))), names.Close())
+	return writeFile(filepath.Dir(j.path), filepath.Base(j.path), append(data, '\n'))
 }

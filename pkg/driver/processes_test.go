@@ -15,6 +15,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/open-local/open-local/pkg/allocator"
+	"github.com/open-local/open-local/pkg/begun"
 	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/lvm"
 	"github.com/open-local/open-local/pkg/provision"
@@ -43,7 +44,7 @@ func operations(t *testing.T, b *bed) []operation {
 	snapshot := provision.SnapshotSpec{ID: "snap-1", Volume: id, Kind: volume.LVM, Group: "pool", Space: 16 * mib, Step: 16 * mib, Threshold: 50}
 	snapshotRemoval := provision.SnapshotRemoval{ID: "snap-1", Kind: volume.LVM, Group: "pool"}
 	begin := func() error {
-		logical := provision.Logical{Host: lvm.New(node.Counter), Devices: node.Devices, Managed: node.Groups, Prefer: allocator.Binpack, Clock: clock.RealClock{}}
+		logical := provision.Logical{Host: lvm.New(node.Counter), Devices: node.Devices, Managed: node.Groups, Prefer: allocator.Binpack, Clock: clock.RealClock{}, Making: begun.NewVolumes(t.TempDir())}
 		return logical.Recall(t.Context())
 	}
 	copied := func(id string, of provision.Source) error {

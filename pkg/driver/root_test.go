@@ -19,6 +19,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/open-local/open-local/pkg/allocator"
+	"github.com/open-local/open-local/pkg/begun"
 	"github.com/open-local/open-local/pkg/blockcopy"
 	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/devfile"
@@ -50,6 +51,7 @@ type realBed struct {
 	node       csi.NodeClient
 	staging    string
 	target     string
+	making     *begun.Volumes
 	kubelet    string // its directory
 }
 
@@ -63,7 +65,7 @@ func newRealBed(t *testing.T) *realBed {
 	if _, err := hostexec.OnHost("/").Run(t.Context(), "ip", "link", "set", "lo", "up"); err != nil {
 		t.Fatal(err)
 	}
-	b := &realBed{counter: hostexec.NewCounter(hostexec.OnHost("/")), kubelet: t.TempDir()}
+	b := &realBed{counter: hostexec.NewCounter(hostexec.OnHost("/")), kubelet: t.TempDir(), making: begun.NewVolumes(t.TempDir())}
 	b.host = lvm.New(b.counter)
 	if err := b.host.CreateGroup(t.Context(), realGroup, []string{disk}); err != nil {
 		t.Fatal(err)
@@ -109,6 +111,7 @@ func (b *realBed) process(t *testing.T) *provision.Provisioner {
 		Standing: b.standing,
 		Host:     b.host, Devices: devfile.Root("/"), Managed: provisiontest.Managed{realGroup: b.group}, Prefer: allocator.Binpack, Clock: clock.RealClock{},
 		Copier: blockcopy.New("/"), FileSystems: mounts.New(b.counter, "/"), Scratch: "/dev/shm/copies",
+		Making: b.making,
 	}
 	if err := logical.Recall(t.Context()); err != nil {
 		t.Fatal(err)

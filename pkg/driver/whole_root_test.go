@@ -17,6 +17,7 @@ import (
 
 	"github.com/open-local/open-local/apis/storage/v1alpha1"
 	"github.com/open-local/open-local/pkg/allocator"
+	"github.com/open-local/open-local/pkg/begun"
 	"github.com/open-local/open-local/pkg/blockdev"
 	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/devfile"
@@ -57,7 +58,7 @@ func newDiskBed(t *testing.T, mountAt string) *diskBed {
 	mounter, blocks, standing := mounts.New(runner, "/"), blockdev.New(runner, "/"), provision.NewStanding()
 	devices := &exclusive.Devices{Book: b.book, Host: blocks, Wiper: wipe.New(runner, "/"), Zero: exclusive.ZeroOn(root)}
 	mountPoints := &exclusive.MountPoints{Book: b.book, Host: blocks, Mounts: mounter, Root: root}
-	logical := &provision.Logical{Standing: standing, Host: lvm.New(runner), Devices: root, Managed: provisiontest.Managed{}, Prefer: allocator.Binpack, Clock: clock.RealClock{}}
+	logical := &provision.Logical{Standing: standing, Host: lvm.New(runner), Devices: root, Managed: provisiontest.Managed{}, Prefer: allocator.Binpack, Clock: clock.RealClock{}, Making: begun.NewVolumes(t.TempDir())}
 	volumes := provision.New(t.Context(), logical,
 		provision.NewDevices(devices, b.book, b, allocator.Binpack, clock.RealClock{}), provision.NewMountPoints(mountPoints, b.book, b, allocator.Binpack))
 	t.Cleanup(volumes.Close)

@@ -60,6 +60,12 @@ func (l *Logical) still(ctx context.Context, spec Spec, from source, report lvm.
 	if err != nil {
 		return source{}, err
 	}
+	if found && partial(have, volume.CloneTag(spec.ID)) {
+		if err := l.dropPartial(ctx, have, volume.CloneTag(spec.ID)); err != nil {
+			return source{}, err
+		}
+		found = false
+	}
 	if found {
 		usable, err := snapshot.usable(spec, from, have)
 		if usable || err != nil {

@@ -163,7 +163,11 @@ func (l *Logical) copy(spec Spec, vol Volume) finish {
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
-		return errors.Join(err, l.undoCopy(context.WithoutCancel(ctx), vol))
+		if undo := l.undoCopy(context.WithoutCancel(ctx), vol); undo != nil {
+			// Whoever asked must not take it that nothing is left, as an error about room says.
+			return fmt.Errorf("volume %s: %w: the half copy could not be removed yet: %w; it was given up because: %v", vol.ID, ErrBusy, undo, err) //nolint:errorlint // says why, and is not that error
+		}
+		return err
 	}
 }
 

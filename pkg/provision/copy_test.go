@@ -212,10 +212,10 @@ func TestARepeatedCopyBeginsAnewWhereverTheFirstDied(t *testing.T) {
 		want   string
 		points int
 	}{
-		"restored":      {spec(restored), original, 11},
-		"restored, raw": {spec(restored, block), original, 10},
-		"cloned":        {spec(cloned), "something else", 17},
-		"cloned, raw":   {spec(cloned, block), "something else", 16},
+		"restored":      {spec(restored), original, 12},
+		"restored, raw": {spec(restored, block), original, 11},
+		"cloned":        {spec(cloned), "something else", 19},
+		"cloned, raw":   {spec(cloned, block), "something else", 18},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ensure := func(n *provisiontest.Node) error { _, err := n.Ensure(t.Context(), test.spec); return err }

@@ -38,12 +38,12 @@ func TestARepeatedCreateFinishesWhereverTheFirstDied(t *testing.T) {
 		spec   provision.Spec
 		points int
 	}{
-		"a volume for a file system":            {spec(), 3},
-		"a block volume":                        {spec(block), 6},
-		"a volume where this node chooses":      {spec(anywhere), 5},
-		"a block volume where this node does":   {spec(anywhere, block), 8},
-		"a volume that was decided on anew":     {spec(in("slow")), 3},
-		"a volume that only this group will do": {spec(onlyIn("slow")), 5},
+		"a volume for a file system":            {spec(), 4},
+		"a block volume":                        {spec(block), 7},
+		"a volume where this node chooses":      {spec(anywhere), 6},
+		"a block volume where this node does":   {spec(anywhere, block), 9},
+		"a volume that was decided on anew":     {spec(in("slow")), 4},
+		"a volume that only this group will do": {spec(onlyIn("slow")), 6},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dies(t, test.points, nil,
@@ -59,6 +59,9 @@ func TestARepeatedCreateFinishesWhereverTheFirstDied(t *testing.T) {
 						t.Error("the volume shows what former tenants left")
 					}
 					wantNoState(t, n.Volume(got.Group, id))
+					if content, err := n.Devices.Read(lvm.DevicePath(got.Group, id)); err != nil || content == provisiontest.Former && !test.spec.Block {
+						t.Errorf("the volume begins with %q (%v)", content, err)
+					}
 					if err := n.Remove(t.Context(), provision.Removal{ID: id, Kind: volume.LVM, Group: got.Group}); err != nil {
 						t.Fatal(err)
 					}

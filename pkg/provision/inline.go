@@ -138,7 +138,7 @@ func (l *Logical) removeInline(ctx context.Context, id string, proven bool) erro
 	}
 	l.inlines.forget(id)
 	l.Standing.forget(volume.NameOf(id))
-	return nil
+	return l.Making.End(volume.NameOf(id))
 }
 
 // discard removes the logical volume: one with tags only if they say that it is this

@@ -174,7 +174,7 @@ func TestAnInlineVolumeThatIsNotThisPodsIsNotHandedOut(t *testing.T) {
 func TestAnInlineVolumeNeverLeaksWhereverItsCallDied(t *testing.T) {
 	remove := func(n *provisiontest.Node) error { return n.RemoveInline(t.Context(), inlineID, false) }
 	t.Run("its making, repeated", func(t *testing.T) {
-		dies(t, 3, nil,
+		dies(t, 4, nil,
 			func(n *provisiontest.Node) error { _, err := n.Ensure(t.Context(), spec(inline)); return err },
 			func(t *testing.T, n *provisiontest.Node) {
 				mustEnsure(t, n, spec(inline))
@@ -183,7 +183,7 @@ func TestAnInlineVolumeNeverLeaksWhereverItsCallDied(t *testing.T) {
 			})
 	})
 	t.Run("its making, not repeated", func(t *testing.T) {
-		dies(t, 3, nil,
+		dies(t, 4, nil,
 			func(n *provisiontest.Node) error { _, err := n.Ensure(t.Context(), spec(inline)); return err },
 			func(t *testing.T, n *provisiontest.Node) {
 				if err := remove(n); err != nil {

@@ -82,12 +82,14 @@ type Logical struct {
 	Managed managed
 	// Prefer says which group is better where nobody else decided.
 	Prefer      allocator.Preference
-	Clock       clock.PassiveClock
+	Clock       clock.Clock
 	Copier      copier
 	FileSystems fileSystems
 	// Scratch is a directory of the host below which file systems of new copies are
 	// mounted for a moment.
 	Scratch string
+	// Making remembers the volumes that LVM may have made and not cleared.
+	Making making
 	// Standing is told of every volume that is seen, made or removed; nil for nobody.
 	Standing *Standing
 
@@ -154,7 +156,11 @@ func (l *Logical) ensure(ctx context.Context, spec Spec) (Volume, finish, error)
 	if have, found, err := l.find(ctx, groups, volume.NameOf(spec.ID)); err != nil {
 		return Volume{}, nil, err
 	} else if found {
-		return l.accept(spec, have)
+		if unmade, err := l.unmake(ctx, spec.ID, have); err != nil {
+			return Volume{}, nil, err
+		} else if !unmade {
+			return l.accept(spec, have)
+		}
 	}
 	var from source
 	var report lvm.Report
@@ -264,21 +270,28 @@ func (l *Logical) create(ctx context.Context, spec Spec, group string) (Volume, 
 		tags = append(tags, spec.Source.copyTags()...)
 	case spec.Block:
 		tags = append(tags, zeroingTag)
+	default: // LVM clears it, if it comes to that
+		token, err := l.Making.Begin(name)
+		if err != nil {
+			return Volume{}, nil, err
+		}
+		tags = append(tags, volume.MadeTag(token))
 	}
 	l.inlines.intend(spec, group)
 	err = l.Host.CreateVolume(ctx, lvm.CreateVolume{Group: group, Name: name, Size: max(spec.Size, 1), Layout: layout, Tags: tags, Devices: devices})
 	switch {
 	case errors.Is(err, lvm.ErrExists):
 		// It is not active, so its device file did not show it.
-		have, err := l.Host.Volume(ctx, group, name)
-		if err != nil {
-			return Volume{}, nil, err
-		}
-		return l.accept(spec, have)
+		return l.meet(ctx, spec, group, name)
+	case errors.Is(err, lvm.ErrNoSpace):
+		return Volume{}, nil, errors.Join(err, l.Making.End(name))
 	case err != nil:
 		return Volume{}, nil, err
 	}
 	l.Standing.remember(lvm.Volume{Group: group, Name: name, Tags: tags})
+	if err := l.Making.End(name); err != nil {
+		return Volume{}, nil, err
+	}
 	size, err := l.sizeOf(ctx, group, name)
 	if err != nil {
 		return Volume{}, nil, fmt.Errorf("looking at the new volume %s/%s: %w", group, name, err)
@@ -286,6 +299,26 @@ func (l *Logical) create(ctx context.Context, spec Spec, group string) (Volume, 
 	klog.FromContext(ctx).Info("Created logical volume", "volume", spec.ID, "group", group, "name", name, "bytes", int64(size))
 	vol := Volume{ID: spec.ID, Group: group, Size: size}
 	return vol, l.unfinished(spec, vol, tags), nil
+}
+
+// meet answers with a volume that LVM knows and no device file showed. One whose making
+// was cut short is made again.
+func (l *Logical) meet(ctx context.Context, spec Spec, group, name string) (Volume, finish, error) {
+	have, err := l.Host.Volume(ctx, group, name)
+	if err != nil {
+		return Volume{}, nil, err
+	}
+	unmade, err := l.unmake(ctx, spec.ID, have)
+	switch {
+	case err != nil:
+		return Volume{}, nil, err
+	case unmade:
+		return l.create(ctx, spec, group)
+	}
+	if err := l.Making.End(name); err != nil { // it was another attempt that made it
+		return Volume{}, nil, err
+	}
+	return l.accept(spec, have)
 }
 
 // sizeOf measures a volume by its device file. LVM is asked only where udev is slow

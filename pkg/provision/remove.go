@@ -39,10 +39,11 @@ func (l *Logical) removeNow(ctx context.Context, r Removal, remove remover) erro
 	case errors.Is(err, lvm.ErrNotFound):
 		err = l.removeElsewhere(ctx, remove, r, err)
 	}
-	if err == nil {
-		l.Standing.forget(volume.NameOf(r.ID))
+	if err != nil {
+		return err
 	}
-	return err
+	l.Standing.forget(volume.NameOf(r.ID))
+	return l.Making.End(volume.NameOf(r.ID))
 }
 
 // removeElsewhere looks for the volume in the other groups, because a group may

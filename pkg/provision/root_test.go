@@ -21,6 +21,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/open-local/open-local/pkg/allocator"
+	"github.com/open-local/open-local/pkg/begun"
 	"github.com/open-local/open-local/pkg/blockcopy"
 	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/devfile"
@@ -49,6 +50,7 @@ type bed struct {
 	host    *lvm.Host
 	mounts  *mounts.Host
 	size    capacity.Bytes
+	root    string // of what outlives the process
 
 	mu      sync.Mutex // guards what follows
 	results []blockcopy.Result
@@ -65,7 +67,7 @@ func newBedOn(t testing.TB, variable string) *bed {
 		t.Fatalf("set %s to blank disks that may be overwritten, such as /dev/ubdb,/dev/ubdc", variable)
 	}
 	runner := hostexec.NewCounter(hostexec.OnHost("/"))
-	b := &bed{t: t, counter: runner, host: lvm.New(runner), mounts: mounts.New(runner, "/")}
+	b := &bed{t: t, root: t.TempDir(), counter: runner, host: lvm.New(runner), mounts: mounts.New(runner, "/")}
 	if err := b.host.CreateGroup(t.Context(), realGroup, disks); err != nil {
 		t.Fatal(err)
 	}
@@ -96,6 +98,7 @@ func (b *bed) restart() {
 		Standing: provision.NewStanding(),
 		Host:     b.host, Devices: devfile.Root("/"), Managed: provisiontest.Managed{realGroup: b.size}, Prefer: allocator.Binpack, Clock: clock.RealClock{},
 		Copier: b, FileSystems: b.mounts, Scratch: realDir + "/scratch",
+		Making: begun.NewVolumes(b.root),
 	}
 	if err := logical.Recall(b.t.Context()); err != nil {
 		b.t.Fatal(err)
@@ -448,6 +451,55 @@ func TestAnInterruptedCopyBeginsAnew(t *testing.T) {
 
 // BenchmarkACopy prints how fast a volume and a snapshot are copied, beside dd with direct
 // IO: the fastest of each, in turns, because others use the machine, too.
+// TestAVolumeThatLVMDidNotClearIsMadeAgain leaves what an lvcreate leaves that dies after it
+// made the volume known and before it cleared it, where a former tenant had a file system.
+func TestAVolumeThatLVMDidNotClearIsMadeAgain(t *testing.T) {
+	b := newBed(t)
+	former := spec(func(s *provision.Spec) {
+		s.ID, s.Group, s.Size, s.Wipe = "local-former", realGroup, 64*mib, volume.WipeNone
+	})
+	b.run("mkfs.ext4", "-q", b.ensure(former))
+	b.remove(former.ID)
+	token, err := begun.NewVolumes(b.root).Begin(id)
+	must(t, err)
+	b.run("lvm", "lvcreate", "--yes", "--zero", "n", "--wipesignatures", "n", "--size", "64m", "--name", id,
+		"--addtag", volume.IDTag(id), "--addtag", volume.MadeTag(token), realGroup)
+	device := lvm.DevicePath(realGroup, id)
+	if got := b.run("blkid", "-p", "-o", "value", "-s", "TYPE", device); strings.TrimSpace(got) != "ext4" {
+		t.Fatalf("the volume begins with %q, which proves nothing", got)
+	}
+	b.restart()
+	b.ensure(spec(func(s *provision.Spec) { s.Group, s.Size = realGroup, 64*mib }))
+	if have, err := b.mounts.Signature(t.Context(), device); have != "" || err != nil {
+		t.Errorf("the volume begins with %q (%v)", have, err)
+	}
+	b.remove(id)
+	b.wantOnly()
+}
+
+// TestWhatIsLeftOfARealSnapshotIsNoSnapshot leaves what an lvcreate leaves that dies after
+// it made the snapshot's space and before it made that a snapshot.
+func TestWhatIsLeftOfARealSnapshotIsNoSnapshot(t *testing.T) {
+	b := newBed(t)
+	b.ensure(spec(func(s *provision.Spec) { s.Group, s.Size = realGroup, 64*mib }))
+	space := func() {
+		b.run("lvm", "lvcreate", "--yes", "--size", "8m", "--name", snapID, "--addtag", volume.SnapshotTag(snapID), "--addtag", volume.SourceTag(id), realGroup)
+	}
+	space()
+	b.snapshot(snapID, id)
+	if have, err := b.host.Volume(t.Context(), realGroup, snapID); err != nil || !have.IsSnapshot() {
+		t.Errorf("it is %+v (%v)", have, err)
+	}
+	must(t, b.RemoveSnapshot(t.Context(), provision.SnapshotRemoval{ID: snapID, Kind: volume.LVM, Group: realGroup}))
+	space()
+	must(t, b.RemoveSnapshot(t.Context(), provision.SnapshotRemoval{ID: snapID, Kind: volume.LVM, Group: realGroup}))
+	space()
+	b.restart() // which nobody asks for it any more
+	b.wantOnly(id)
+	b.remove(id)
+	b.wantOnly()
+}
+
 func BenchmarkACopy(b *testing.B) {
 	for _, test := range []struct{ name, from string }{
 		{"of a volume", "local-source"},

@@ -60,9 +60,14 @@ func (l *Logical) snapshot(ctx context.Context, spec SnapshotSpec) (Snapshot, er
 	switch {
 	case err != nil:
 		return Snapshot{}, err
+	case found && partial(have, volume.SnapshotTag(spec.ID)):
+		if err := l.dropPartial(ctx, have, volume.SnapshotTag(spec.ID)); err != nil {
+			return Snapshot{}, fmt.Errorf("making snapshot %s of volume %s: %w", spec.ID, spec.Volume, err)
+		}
 	case found:
-		return acceptSnapshot(spec, have)
-	case l.tombstones.has(spec.Group, origin):
+		return l.acceptSnapshot(spec, have)
+	}
+	if l.tombstones.has(spec.Group, origin) {
 		return Snapshot{}, fmt.Errorf("snapshot %s: volume %s is deleted and only kept for its other snapshots: %w", spec.ID, spec.Volume, lvm.ErrVolumeNotFound)
 	}
 	size, err := l.sizeOf(ctx, spec.Group, origin)
@@ -71,17 +76,23 @@ func (l *Logical) snapshot(ctx context.Context, spec SnapshotSpec) (Snapshot, er
 	}
 	// Tags keep microseconds, as reports do.
 	made := Snapshot{ID: spec.ID, Volume: spec.Volume, Group: spec.Group, Size: size, Created: l.Clock.Now().Truncate(time.Microsecond)}
-	err = l.takeSnapshot(ctx, lvm.CreateSnapshot{
+	create := lvm.CreateSnapshot{
 		Group: spec.Group, Origin: origin, Name: name, Size: min(spec.Space, capacity.SnapshotSpace(size)),
 		ReadOnly: spec.ReadOnly, Tags: spec.allTags(made),
-	})
+	}
+	err = l.takeSnapshot(ctx, create)
 	if errors.Is(err, lvm.ErrExists) {
 		// It is not active, so its device file did not show it.
-		have, err := l.Host.Volume(ctx, spec.Group, name)
-		if err != nil {
-			return Snapshot{}, err
+		have, lookErr := l.Host.Volume(ctx, spec.Group, name)
+		if lookErr != nil {
+			return Snapshot{}, lookErr
 		}
-		return acceptSnapshot(spec, have)
+		if !partial(have, volume.SnapshotTag(spec.ID)) {
+			return l.acceptSnapshot(spec, have)
+		}
+		if err = l.dropPartial(ctx, have, volume.SnapshotTag(spec.ID)); err == nil {
+			err = l.takeSnapshot(ctx, create)
+		}
 	}
 	if err != nil {
 		return Snapshot{}, fmt.Errorf("making snapshot %s of volume %s: %w", spec.ID, spec.Volume, err)
@@ -98,8 +109,9 @@ func (s SnapshotSpec) allTags(made Snapshot) []string {
 	return slices.Concat(tags, policy.Tags(), s.Tags)
 }
 
-// acceptSnapshot answers with a snapshot that stands already, if it is the one wanted.
-func acceptSnapshot(spec SnapshotSpec, have lvm.Volume) (Snapshot, error) {
+// acceptSnapshot answers with a snapshot that stands already, if it is the one wanted. Its
+// space is watched from now on at the latest: what made it may have ended with an error.
+func (l *Logical) acceptSnapshot(spec SnapshotSpec, have lvm.Volume) (Snapshot, error) {
 	id, _ := volume.SnapshotFromTags(have.Tags)
 	of, _ := volume.SourceFromTags(have.Tags)
 	if id != spec.ID || of != spec.Volume || !have.IsSnapshot() {
@@ -112,6 +124,7 @@ func acceptSnapshot(spec SnapshotSpec, have lvm.Volume) (Snapshot, error) {
 		return Snapshot{}, fmt.Errorf("snapshot %s: logical volume %s/%s lost the tags that say when and of how much it was made: %w",
 			spec.ID, have.Group, have.Name, ErrConflict)
 	}
+	l.watched.add(watchedOf(have.Group, have.Name, have.Origin, have.Tags))
 	return Snapshot{ID: spec.ID, Volume: of, Group: have.Group, Size: size, Created: created}, nil
 }
 
@@ -180,6 +193,12 @@ func (l *Logical) removeSnapshot(ctx context.Context, r SnapshotRemoval) error {
 // call finishes, for the same snapshot or any other of the group, or Recall does.
 func (l *Logical) dropSnapshot(ctx context.Context, group, name string, tags ...string) error {
 	removal := l.Host.RemoveSnapshot(ctx, group, name, tags...)
+	if errors.Is(removal, lvm.ErrNotOurs) && len(tags) > 0 { // it may be a part of it
+		have, err := l.Host.Volume(ctx, group, name)
+		if err == nil && partial(have, tags[0]) {
+			removal = l.dropPartial(ctx, have, tags[0])
+		}
+	}
 	if removal != nil && !errors.Is(removal, lvm.ErrVolumeNotFound) {
 		return removal
 	}
@@ -189,6 +208,24 @@ func (l *Logical) dropSnapshot(ctx context.Context, group, name string, tags ...
 		return err
 	}
 	return removal
+}
+
+// partial reports whether v is what an lvcreate leaves that dies before it has made a
+// snapshot: first it makes a volume of the snapshot's space, with the snapshot's name and
+// tags, and clears it. Only snapshots have tags of that kind, and on their space alone is
+// nobody's data.
+func partial(v lvm.Volume, tag string) bool {
+	return v.HasTag(tag) && !v.IsSnapshot() && !v.HasSnapshots()
+}
+
+// dropPartial removes what is a part of a snapshot.
+func (l *Logical) dropPartial(ctx context.Context, v lvm.Volume, tag string) error {
+	klog.FromContext(ctx).Info("Removing what is left of a snapshot whose making was cut short", "group", v.Group, "name", v.Name)
+	err := l.Host.RemoveVolume(ctx, v.Group, v.Name, tag)
+	if err != nil && !errors.Is(err, lvm.ErrVolumeNotFound) {
+		return fmt.Errorf("removing what is left of a snapshot whose making was cut short: %w", err)
+	}
+	return nil
 }
 
 // removeSnapshotElsewhere looks for the snapshot in the other groups, as

@@ -288,7 +288,7 @@ func TestSnapshotsAreWatchedFromTheirBeginningToTheirEnd(t *testing.T) {
 }
 
 func TestARepeatedSnapshotFinishesWhereverTheFirstDied(t *testing.T) {
-	dies(t, 3, func(t *testing.T, n *provisiontest.Node) { mustEnsure(t, n, spec()) },
+	dies(t, 4, func(t *testing.T, n *provisiontest.Node) { mustEnsure(t, n, spec()) },
 		func(n *provisiontest.Node) error { _, err := n.Snapshot(t.Context(), shot()); return err },
 		func(t *testing.T, n *provisiontest.Node) {
 			first := mustSnapshot(t, n, shot())

@@ -86,10 +86,15 @@ func (l *Logical) removeOrBury(ctx context.Context, remove remover, group, id st
 			}
 			return err
 		}
-		l.tombstones.add(group, name, way)
+		l.tombstones.add(group, name, way) // before the mark: whoever removes the last snapshot looks here
 		err = l.Host.ChangeTags(ctx, group, name, []string{volume.DeletedTag, volume.IDTag(id)}, nil)
 		if err != nil {
 			return fmt.Errorf("marking volume %s/%s as deleted while snapshots of it stand: %w", group, name, err)
+		}
+		if way == volume.WipeZero {
+			klog.FromContext(ctx).Info("Marked volume as deleted until its last snapshot is, and it is overwritten", "volume", id, "group", group, "name", name)
+			l.eraseLater() // the last snapshot may have gone meanwhile
+			return nil
 		}
 		if gone == l.tombstones.snapshotsGone() {
 			klog.FromContext(ctx).Info("Marked volume as deleted until its last snapshot is", "volume", id, "group", group, "name", name)
@@ -127,6 +132,8 @@ func (l *Logical) recallSnapshots(ctx context.Context, group lvm.Group) {
 			unused = unused || !v.HasSnapshots()
 		case v.IsSnapshot() && volume.Counted(v.Name, v.Tags):
 			l.watched.add(watchedOf(group.Name, v.Name, v.Origin, v.Tags))
+		default:
+			l.recallPartial(ctx, v)
 		}
 	}
 	if !unused {
@@ -134,5 +141,23 @@ func (l *Logical) recallSnapshots(ctx context.Context, group lvm.Group) {
 	}
 	if err := l.collect(ctx, group.Name); err != nil { // the next removal of a snapshot tries again
 		klog.FromContext(ctx).Error(err, "Deleted volumes stay for now", "group", group.Name)
+	}
+}
+
+// recallPartial removes what is left of a snapshot that a process which died was making.
+// Whoever makes or removes the snapshot does the same, but a copy may never be asked for
+// again.
+func (l *Logical) recallPartial(ctx context.Context, v lvm.Volume) {
+	tag := ""
+	if id, is := volume.SnapshotFromTags(v.Tags); is {
+		tag = volume.SnapshotTag(id)
+	} else if id, is := volume.CloneFromTags(v.Tags); is {
+		tag = volume.CloneTag(id)
+	}
+	if tag == "" || !partial(v, tag) {
+		return
+	}
+	if err := l.dropPartial(ctx, v, tag); err != nil {
+		klog.FromContext(ctx).Error(err, "It stays for now", "group", v.Group, "name", v.Name)
 	}
 }

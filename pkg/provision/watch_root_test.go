@@ -16,6 +16,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/open-local/open-local/pkg/allocator"
+	"github.com/open-local/open-local/pkg/begun"
 	"github.com/open-local/open-local/pkg/blockcopy"
 	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/devfile"
@@ -52,6 +53,7 @@ func realNode(t *testing.T) (volumes *provision.Provisioner, host *lvm.Host, tol
 	volumes = provision.New(t.Context(), &provision.Logical{
 		Host: host, Devices: devfile.Root("/"), Managed: provisiontest.Managed{watchedGroup: capacity.GiB}, Prefer: allocator.Binpack, Clock: clock.RealClock{},
 		Copier: blockcopy.New("/"), FileSystems: mounts.New(runner, "/"), Scratch: "/dev/shm/copies",
+		Making: begun.NewVolumes(t.TempDir()),
 	})
 	t.Cleanup(volumes.Close)
 	var mu sync.Mutex

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -71,16 +73,44 @@ func (l *Logical) removeErased(r Removal, way volume.Wipe) finish {
 			at.Group = v.Group // where it really lies
 		}
 		remove, err := l.erase(ctx, at, volume.IDTag(r.ID), way, say)
+		if errors.Is(err, lvm.ErrNotFound) {
+			var elsewhere lvm.Volume
+			var found bool
+			if elsewhere, found, err = l.elsewhere(ctx, at.Group, r.ID); err != nil {
+				return fmt.Errorf("erasing volume %s before it is removed: %w", r.ID, err)
+			} else if !found {
+				return l.removeNow(ctx, r, l.Host.RemoveVolume) // which knows what it means that it is missing
+			}
+			r.Group = elsewhere.Group
+			remove, err = l.erase(ctx, elsewhere, volume.IDTag(r.ID), way, say)
+		}
 		switch {
 		case err == nil:
-		case errors.Is(err, lvm.ErrNotFound), errors.Is(err, lvm.ErrHasSnapshots), errors.Is(err, lvm.ErrNotOurs):
-			remove = l.discardOrNot(way) // which knows where else to look, what to wait for, and whose else it may be
+		case errors.Is(err, lvm.ErrHasSnapshots) && way == volume.WipeZero:
+			remove = kept // until it is overwritten, whenever its last snapshot goes
+		case errors.Is(err, lvm.ErrHasSnapshots), errors.Is(err, lvm.ErrNotOurs):
+			remove = l.discardOrNot(way) // which knows what to wait for, and whose else it may be
 		default:
 			return fmt.Errorf("erasing volume %s before it is removed: %w", r.ID, err)
 		}
 		return l.removeNow(ctx, r, remove)
 	}
 }
+
+// elsewhere looks for a volume in the other groups that are managed, because a group may
+// have been renamed.
+func (l *Logical) elsewhere(ctx context.Context, group, id string) (lvm.Volume, bool, error) {
+	managed, err := l.Managed.Managed()
+	if err != nil {
+		return lvm.Volume{}, false, err
+	}
+	others := slices.DeleteFunc(slices.Sorted(maps.Keys(managed)), func(other string) bool { return other == group })
+	have, found, err := l.find(ctx, others, volume.NameOf(id))
+	return have, found && have.HasTag(volume.IDTag(id)), err
+}
+
+// kept removes nothing of a volume that has, or had a moment ago, snapshots.
+func kept(context.Context, string, string, ...string) error { return lvm.ErrHasSnapshots }
 
 // erase overwrites or discards a volume that may be erased. It returns what removes the
 // volume then.
@@ -129,6 +159,8 @@ func (l *Logical) erasable(ctx context.Context, at lvm.Volume, tag string) (lvm.
 		err = lvm.ErrProtected
 	case have.HasSnapshots():
 		err = lvm.ErrHasSnapshots
+	case have.Open: // LVM would refuse to remove it only after it was erased
+		err = lvm.ErrInUse
 	case have.IsSnapshot():
 		err = fmt.Errorf("%w: it is a snapshot", lvm.ErrNotOurs)
 	}
@@ -161,21 +193,48 @@ func (l *Logical) eraseLater() {
 	for _, path := range l.tombstones.toErase() {
 		group, name, _ := strings.Cut(path, "/")
 		work := func(ctx context.Context) {
-			defer l.tombstones.erased(path)
-			remove, err := l.erase(ctx, lvm.Volume{Group: group, Name: name}, volume.DeletedTag, volume.WipeZero, func(func() string) {})
-			if err == nil {
-				err = remove(ctx, group, name, volume.DeletedTag)
-			}
-			switch {
-			case err == nil, errors.Is(err, lvm.ErrVolumeNotFound):
-				l.tombstones.drop(group, name)
-				klog.FromContext(ctx).Info("Removed deleted volume after its last snapshot", "group", group, "name", name)
-			case !errors.Is(err, lvm.ErrHasSnapshots): // the next removal of a snapshot tries again
-				klog.FromContext(ctx).Error(err, "A deleted volume stays for now", "group", group, "name", name)
+			for pause := firstPause; ; pause = min(2*pause, longestPause) {
+				gone := l.tombstones.snapshotsGone()
+				if l.eraseDeleted(ctx, group, name) {
+					if l.tombstones.erased(path, gone) {
+						return
+					}
+					continue // what it saw may be of before
+				}
+				select {
+				case <-l.Clock.After(pause):
+				case <-ctx.Done():
+					return
+				}
 			}
 		}
 		l.later(work)
 	}
+}
+
+// How long eraseLater waits before it tries again what failed: nobody else asks for it.
+const (
+	firstPause   = time.Second
+	longestPause = 5 * time.Minute
+)
+
+// eraseDeleted overwrites and removes a volume that is deleted, and reports whether it need
+// not be called again: the volume is gone, or has snapshots, the last of which calls for it.
+func (l *Logical) eraseDeleted(ctx context.Context, group, name string) bool {
+	remove, err := l.erase(ctx, lvm.Volume{Group: group, Name: name}, volume.DeletedTag, volume.WipeZero, func(func() string) {})
+	if err == nil {
+		err = remove(ctx, group, name, volume.DeletedTag)
+	}
+	switch {
+	case err == nil, errors.Is(err, lvm.ErrVolumeNotFound):
+		l.tombstones.drop(group, name)
+		klog.FromContext(ctx).Info("Removed deleted volume after its last snapshot", "group", group, "name", name)
+		return true
+	case errors.Is(err, lvm.ErrHasSnapshots):
+		return true
+	}
+	klog.FromContext(ctx).Error(err, "A deleted volume stays for now", "group", group, "name", name)
+	return false
 }
 
 // toErase returns the volumes, as "group/name", that are to be overwritten and that nobody
@@ -194,8 +253,14 @@ func (t *tombstones) toErase() []string {
 	return paths
 }
 
-func (t *tombstones) erased(path string) {
+// erased notes that nobody is erasing the volume any more, and reports whether no snapshot
+// was removed since so many were: whoever removed one left the volume to who was erasing.
+func (t *tombstones) erased(path string, gone int) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.removed != gone {
+		return false
+	}
 	delete(t.erasing, path)
+	return true
 }

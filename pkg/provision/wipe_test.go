@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -264,4 +265,66 @@ func TestAVolumeWithSnapshotsIsOverwrittenAfterTheLast(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAVolumeToBeOverwrittenIsNeverJustRemoved has its last snapshot go at the very moment
+// at which it is removed, and its group be called otherwise.
+func TestAVolumeToBeOverwrittenIsNeverJustRemoved(t *testing.T) {
+	snapshot := provision.SnapshotSpec{ID: "snap", Volume: id, Kind: volume.LVM, Group: "fast", Space: 4 * mib, Step: 4 * mib, Threshold: 50}
+	for name, test := range map[string]struct {
+		group string // where it lies
+		when  func(t *testing.T, n *provisiontest.Node)
+	}{
+		"its last snapshot goes when it is looked at": {"fast", func(t *testing.T, n *provisiontest.Node) {
+			_, err := n.Snapshot(t.Context(), snapshot)
+			must(t, err)
+			n.After("lvm fullreport", func() {
+				must(t, n.Host().RemoveSnapshot(context.Background(), "fast", "snap"))
+			})
+		}},
+		"its last snapshot goes when it is marked": {"fast", func(t *testing.T, n *provisiontest.Node) {
+			_, err := n.Snapshot(t.Context(), snapshot)
+			must(t, err)
+			n.After("lvm lvchange", func() {
+				must(t, n.RemoveSnapshot(context.Background(), provision.SnapshotRemoval{ID: "snap", Kind: volume.LVM, Group: "fast"}))
+			})
+		}},
+		"it lies in another group than is said": {"slow", func(t *testing.T, n *provisiontest.Node) { n.Restart() }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := node(t)
+			mustEnsure(t, n, spec(wiped(volume.WipeZero), in(test.group)))
+			test.when(t, n)
+			overwritten := make(chan string, 4)
+			n.Devices.Zeroing = func(_ context.Context, path string) error { overwritten <- path; return nil }
+			must(t, n.Remove(t.Context(), removal()))
+			until(t, func() bool { return len(n.Volumes()) == 0 })
+			n.Close()
+			if path := <-overwritten; path != lvm.DevicePath(test.group, id) {
+				t.Errorf("overwritten was %s", path)
+			}
+		})
+	}
+}
+
+// TestWhatCannotBeOverwrittenYetIsTriedAgain has nobody ask for it again.
+func TestWhatCannotBeOverwrittenYetIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := node(t)
+		mustEnsure(t, n, spec(wiped(volume.WipeZero)))
+		_, err := n.Snapshot(t.Context(), provision.SnapshotSpec{ID: "snap", Volume: id, Kind: volume.LVM, Group: "fast", Space: 4 * mib, Step: 4 * mib, Threshold: 50})
+		must(t, err)
+		must(t, n.Remove(t.Context(), removal()))
+		failures := 3
+		n.Devices.Zeroing = func(context.Context, string) error {
+			if failures--; failures >= 0 {
+				return unix.EIO
+			}
+			return nil
+		}
+		must(t, n.RemoveSnapshot(t.Context(), provision.SnapshotRemoval{ID: "snap", Kind: volume.LVM, Group: "fast"}))
+		time.Sleep(time.Minute) // of the bubble
+		synctest.Wait()
+		wantVolumes(t, n)
+	})
 }

@@ -17,6 +17,7 @@ const (
 	tagDriver  = TagPrefix + "driver"
 	tagCluster = TagPrefix + "cluster"
 	tagClaim   = TagPrefix + "claim"
+	tagMade    = TagPrefix + "made"
 
 	tagSnapshot = TagPrefix + "snapshot"
 	tagSource   = TagPrefix + "source"
@@ -62,6 +63,10 @@ func onlyValue(key string, tags []string) (string, bool) {
 	}
 	return only, only != ""
 }
+
+// MadeTag returns the tag that says of a logical volume in which attempt it was made. Nobody
+// reads what is in it: a volume has the tag of one attempt, or not.
+func MadeTag(token string) string { return tag(tagMade, token) }
 
 // SnapshotTag returns the tag that ties a logical volume to the snapshot handle id.
 func SnapshotTag(id string) string { return tag(tagSnapshot, id) }

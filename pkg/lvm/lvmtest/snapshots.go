@@ -57,6 +57,18 @@ func (f *Fake) Shows(group, name string) capacity.Bytes {
 	return capacity.Bytes(v.extents()) * extent
 }
 
+// Part makes a snapshot what an lvcreate that dies early leaves of it: a volume with its
+// name and tags, of the size of its space.
+func (f *Fake) Part(group, name string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	v := f.mustGroup(group).volumes[name]
+	if v == nil || v.origin == "" {
+		panic(fmt.Sprintf("lvmtest: no snapshot %s/%s", group, name))
+	}
+	v.origin, v.shows, v.filled = "", 0, 0
+}
+
 func (f *Fake) snapshot(l line) (string, *failure) {
 	groupName, name, _ := strings.Cut(l.positional[0], "/")
 	g, problem := f.usable(groupName)

@@ -36,6 +36,17 @@ func (d *Devices) Write(path, content string) error {
 	return nil
 }
 
+// leave has the device at path begin with what a former tenant left.
+func (d *Devices) leave(path string) {
+	v, err := d.volume(path)
+	if err != nil {
+		panic(err)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.content[v.UUID] = Former
+}
+
 // Read returns what the device at path holds.
 func (d *Devices) Read(path string) (string, error) {
 	v, err := d.volume(path)

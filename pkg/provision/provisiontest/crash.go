@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/open-local/open-local/pkg/hostexec"
+	"github.com/open-local/open-local/pkg/lvm"
 )
 
 // ErrKilled is what a process meets wherever it turns after a Killer struck.
@@ -140,7 +141,11 @@ func (n *Node) mortal() hostexec.Runner {
 			return nil, ErrKilled
 		}
 		if n.killer == nil || len(args) == 0 {
-			return n.Run(ctx, name, args...)
+			out, err := n.Run(ctx, name, args...)
+			if once, is := n.after.LoadAndDelete(name + " " + args[0]); is {
+				once.(func())()
+			}
+			return out, err
 		}
 		command := name + " " + args[0]
 		if err := n.killer.Pass("before " + command); err != nil {
@@ -152,7 +157,7 @@ func (n *Node) mortal() hostexec.Runner {
 		stood := n.Volumes()
 		out, err := n.Run(ctx, name, args...)
 		if err == nil && args[0] == "lvcreate" {
-			if died := n.created(stood); died != nil {
+			if died := n.created(stood, slices.Contains(args, "--snapshot")); died != nil {
 				return nil, died
 			}
 		}
@@ -176,19 +181,39 @@ func (n *Node) begin(args []string) error {
 	return died
 }
 
-// created is the point within an lvcreate: it makes device files last.
-func (n *Node) created(stood []string) error {
-	died := n.killer.Pass("within lvm lvcreate")
+// Former is what a volume begins with that nobody cleared.
+const Former = "what a former tenant left"
+
+// created are the points within an lvcreate: first the volume is there, then it is
+// cleared, and device files come last. One that becomes a snapshot is no snapshot before
+// it is cleared.
+func (n *Node) created(stood []string, snapshot bool) error {
+	made := slices.DeleteFunc(n.Volumes(), func(path string) bool { return slices.Contains(stood, path) })
+	if died := n.killer.Pass("within lvm lvcreate, before it clears the volume"); died != nil {
+		for _, path := range made {
+			group, name, _ := strings.Cut(path, "/")
+			if snapshot {
+				n.Part(group, name)
+				continue
+			}
+			n.Devices.leave(lvm.DevicePath(group, name))
+		}
+		return died
+	}
+	died := n.killer.Pass("within lvm lvcreate, before there is a device file")
 	if died == nil {
 		return nil
 	}
-	for _, path := range n.Volumes() {
-		if group, name, _ := strings.Cut(path, "/"); !slices.Contains(stood, path) {
-			n.Unlink(group, name)
-		}
+	for _, path := range made {
+		group, name, _ := strings.Cut(path, "/")
+		n.Unlink(group, name)
 	}
 	return died
 }
+
+// After has something happen once, when the next process of that kind, such as
+// "lvm lvchange", has ended and before its caller hears of it.
+func (n *Node) After(command string, happens func()) { n.after.Store(command, happens) }
 
 // Kill ends the process of n for good: whatever it still does fails. Restart begins
 // another.

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/open-local/open-local/pkg/allocator"
+	"github.com/open-local/open-local/pkg/begun"
 	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/hostexec"
 	"github.com/open-local/open-local/pkg/lvm"
@@ -35,16 +36,18 @@ type Node struct {
 	Disks   *Disks
 	// Standing is what the Provisioner remembers.
 	Standing *provision.Standing
+	Making   *begun.Volumes // outlives the process
 
 	t      testing.TB
 	killer *Killer // nil where nobody dies
 	dead   atomic.Bool
+	after  sync.Map // func() by command
 }
 
 // New returns a node with managed groups of the given sizes.
 func New(t testing.TB, groups map[string]capacity.Bytes) *Node {
 	t.Helper()
-	n := &Node{Fake: lvmtest.NewFake(), Groups: Managed{}, t: t}
+	n := &Node{Fake: lvmtest.NewFake(), Groups: Managed{}, t: t, Making: begun.NewVolumes(t.TempDir())}
 	for name, size := range groups {
 		n.AddGroup(name, "/dev/disk-"+name, size)
 		n.Groups[name] = size
@@ -70,6 +73,7 @@ func (n *Node) Restart() {
 		Standing: n.Standing,
 		Host:     lvm.New(n.Counter), Devices: n.Devices, Managed: n.Groups, Prefer: allocator.Binpack, Clock: clock.RealClock{},
 		Copier: n.Devices, FileSystems: n.Devices, Scratch: "/scratch",
+		Making: n.Making,
 	}
 	if err := logical.Recall(n.t.Context()); err != nil {
 		n.t.Fatal(err)
