@@ -8,9 +8,11 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -71,6 +73,17 @@ func (l lab) path(id string) string {
 	return ""
 }
 
+// appears waits for a disk: the kernel goes on with it after it was told to look.
+func (l lab) appears(id string) {
+	l.Helper()
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); runtime.Gosched() {
+		if slices.ContainsFunc(l.devices(), func(d blockdev.Device) bool { return d.ID == id }) {
+			return
+		}
+	}
+	l.Fatalf("no device is %s, half a minute after it was plugged in", id)
+}
+
 func (l lab) run(program string, args ...string) {
 	l.Helper()
 	if _, err := hostexec.OnHost("/").Run(l.Context(), program, args...); err != nil {
@@ -92,20 +105,23 @@ func (l lab) mounts() *MountPoints {
 // swapNames unplugs both disks and plugs them in the other way round, as a reboot may.
 func (l lab) swapNames() {
 	l.Helper()
-	var scans []string
+	type plug struct{ scan, id string }
+	var plugs []plug
 	for _, d := range l.disks {
 		device, err := filepath.EvalSymlinks(filepath.Join("/sys/class/block", filepath.Base(d.Path), "device"))
 		must(l.T, err)
-		scans = append(scans, filepath.Join("/sys/class/scsi_host", filepath.Base(filepath.Dir(filepath.Dir(device))), "scan"))
+		scan := filepath.Join("/sys/class/scsi_host", filepath.Base(filepath.Dir(filepath.Dir(device))), "scan")
+		plugs = append(plugs, plug{scan, d.ID})
 	}
 	for _, d := range l.disks {
 		must(l.T, os.WriteFile(filepath.Join("/sys/class/block", filepath.Base(d.Path), "device/delete"), []byte("1"), 0))
 	}
 	if l.disks[0].Path < l.disks[1].Path {
-		slices.Reverse(scans)
+		slices.Reverse(plugs)
 	}
-	for _, scan := range scans {
-		must(l.T, os.WriteFile(scan, []byte("0 0 0"), 0))
+	for _, p := range plugs { // each has its name before the next gets one
+		must(l.T, os.WriteFile(p.scan, []byte("0 0 0"), 0))
+		l.appears(p.id)
 	}
 	a, b := l.path(l.disks[0].ID), l.path(l.disks[1].ID)
 	if a != l.disks[1].Path || b != l.disks[0].Path {
