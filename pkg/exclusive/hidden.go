@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/open-local/open-local/pkg/devfile"
+	"github.com/open-local/open-local/pkg/lvm"
 	"github.com/open-local/open-local/pkg/volume"
 )
 
@@ -22,28 +24,31 @@ type Hidden struct {
 	Root string // the host's root file system as this process sees it
 
 	mu     sync.Mutex
-	facts  string // of which names was the answer
-	called []string
+	facts  string   // of which these were the answer
+	called []string // the devices
+	nodes  []string // they and their partitions, as the kernel calls them
 }
 
-// Names returns the paths in /dev of the devices that volumes have. It starts a process
-// (lsblk) only when the host's devices, or those that volumes have, changed since. With an
-// error come the names that were known last.
+// Names returns the paths in /dev of the devices that volumes have, and after lvm.Alias the
+// other names of these and of their partitions. It starts a process (lsblk) only when the
+// host's devices, or those that volumes have, changed since. With an error come the names
+// that were known last.
 func (h *Hidden) Names(ctx context.Context) ([]string, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	names, err := h.names(ctx)
-	if err != nil {
-		return h.called, fmt.Errorf("finding the devices that volumes have: %w", err)
+	err := h.look(ctx)
+	aliases, unread := h.aliases()
+	if err = errors.Join(err, unread); err != nil {
+		err = fmt.Errorf("finding the devices that volumes have: %w", err)
 	}
-	h.called = names
-	return names, nil
+	return slices.Concat(h.called, aliases), err
 }
 
-func (h *Hidden) names(ctx context.Context) ([]string, error) {
+// look learns anew what the devices are called, if that may have changed.
+func (h *Hidden) look(ctx context.Context) error {
 	records, err := h.Book.List()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	var ids []string
 	for _, r := range records {
@@ -52,28 +57,68 @@ func (h *Hidden) names(ctx context.Context) ([]string, error) {
 		}
 	}
 	if len(ids) == 0 {
-		h.facts = ""
-		return nil, nil
+		h.facts, h.called, h.nodes = "", nil, nil
+		return nil
 	}
 	facts, err := h.factsOf(ids, h.called)
-	if err != nil {
-		return nil, err
-	}
-	if facts == h.facts {
-		return h.called, nil
+	if err != nil || facts == h.facts {
+		return err
 	}
 	all, err := h.Host.Devices(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var names []string
+	var names, nodes []string
 	for i := range all {
-		if all[i].ID != "" && slices.Contains(ids, all[i].ID) {
-			names = append(names, all[i].Path)
+		if d := &all[i]; d.ID != "" && slices.Contains(ids, d.ID) {
+			names = append(names, d.Path)
+			nodes = append(nodes, "/dev/"+d.KernelName)
+			for j := range all {
+				if all[j].Type == "part" && slices.Contains(all[j].Parents, d.KernelName) {
+					nodes = append(nodes, "/dev/"+all[j].KernelName)
+				}
+			}
 		}
 	}
-	h.facts, err = h.factsOf(ids, names)
-	return names, err
+	facts, err = h.factsOf(ids, names)
+	if err == nil {
+		h.facts, h.called, h.nodes = facts, names, nodes
+	}
+	return err
+}
+
+// aliases returns the names besides those in called, most of them symbolic links. udev makes
+// and moves these without anything that factsOf sees.
+func (h *Hidden) aliases() ([]string, error) {
+	if len(h.nodes) == 0 {
+		return nil, nil
+	}
+	var aliases []string
+	for _, node := range h.nodes {
+		if !slices.Contains(h.called, node) {
+			aliases = append(aliases, lvm.Alias+node)
+		}
+	}
+	err := filepath.WalkDir(filepath.Join(h.Root, "dev"), func(path string, entry fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // it went away meanwhile
+		}
+		if err != nil || entry.Type() != fs.ModeSymlink {
+			return err
+		}
+		name := h.onHost(path)
+		target, err := devfile.Root(h.Root).Resolve(name)
+		if err == nil && slices.Contains(h.nodes, h.onHost(target)) {
+			aliases = append(aliases, lvm.Alias+name)
+		}
+		return nil // what links in circles leads to no device
+	})
+	return aliases, err
+}
+
+// onHost returns what the host calls a path of ours.
+func (h *Hidden) onHost(path string) string {
+	return "/" + strings.TrimPrefix(strings.TrimPrefix(path, filepath.Clean(h.Root)), "/")
 }
 
 // factsOf returns what changes when devices with these names may be others: the list of
