@@ -135,6 +135,9 @@ func (c *Controller) create(ctx context.Context, w wanted) (Place, error) {
 		// What is made already does not need its source any more.
 		gone := errors.Is(refusal, ErrNoVolume) || errors.Is(refusal, ErrNoSnapshot)
 		if refusal != nil && (err != nil || !gone) {
+			if err == nil && noRoom(refusal) {
+				return Place{}, c.leaveNothing(ctx, w, at, refusal)
+			}
 			return Place{}, refusal
 		}
 		w = located
@@ -155,7 +158,11 @@ func (c *Controller) place(ctx context.Context, w wanted, at Place, missing erro
 	case err == nil && w.parameters.Group != "" && w.parameters.Group != at.Group:
 		return Place{}, fmt.Errorf("volume %s: it lies in volume group %s and only %s will do: %w", w.id, at.Group, w.parameters.Group, provision.ErrConflict)
 	case err == nil && (len(w.nodes) == 0 || slices.Contains(w.nodes, at.Node)):
-		return c.createOn(ctx, w, at.Node, Decision{Group: at.Group, Identity: at.Identity, Path: at.Path})
+		place, err := c.createOn(ctx, w, at.Node, Decision{Group: at.Group, Identity: at.Identity, Path: at.Path}, true)
+		if noRoom(err) {
+			err = c.leaveNothing(ctx, w, at, err)
+		}
+		return place, err
 	case err == nil:
 		err = c.undo(ctx, w, at)
 	case errors.Is(err, ErrNoVolume):
@@ -174,7 +181,7 @@ func (c *Controller) place(ctx context.Context, w wanted, at Place, missing erro
 // stay. Nobody has used it: it would have a PersistentVolume.
 func (c *Controller) undo(ctx context.Context, w wanted, at Place) error {
 	if at.Proven {
-		return fmt.Errorf("volume %s: it lies on node %s, which is none of %q: %w", w.id, at.Node, w.nodes, provision.ErrConflict)
+		return fmt.Errorf("volume %s: it lies on node %s and cannot stay there; it may lie on %q: %w", w.id, at.Node, w.nodes, provision.ErrConflict)
 	}
 	if err := c.remove(ctx, w.id, at); err != nil {
 		return fmt.Errorf("undoing an earlier attempt: %w", err)
@@ -182,7 +189,17 @@ func (c *Controller) undo(ctx context.Context, w wanted, at Place) error {
 	return nil
 }
 
-// noRoom reports whether err is a refusal after which nothing is left on the node.
+// leaveNothing returns a refusal for want of room, or another error while anything is left
+// of the volume that an earlier attempt made.
+func (c *Controller) leaveNothing(ctx context.Context, w wanted, at Place, refusal error) error {
+	if err := c.undo(ctx, w, at); err != nil {
+		return fmt.Errorf("%w; it cannot stay because: %v", err, refusal) //nolint:errorlint // says why, and is not that error
+	}
+	return refusal
+}
+
+// noRoom reports whether err is a refusal that says to whoever asked that nothing is left
+// on the node.
 func noRoom(err error) bool {
 	return errors.Is(err, ErrNoRoom) || errors.Is(err, lvm.ErrNoSpace) || errors.Is(err, provision.ErrUnmanaged) || errors.Is(err, provision.ErrNoDevice)
 }
@@ -238,7 +255,7 @@ func (c *Controller) placeOn(ctx context.Context, w wanted, node string) (Place,
 	if err != nil {
 		return Place{}, fmt.Errorf("volume %s on node %s: %w", w.id, node, err)
 	}
-	return c.createOn(ctx, w, node, decision)
+	return c.createOn(ctx, w, node, decision, false)
 }
 
 // decide returns where on the node the volume goes, as far as it is not for the node to
@@ -264,12 +281,13 @@ func (c *Controller) decide(ctx context.Context, w wanted, node string) (Decisio
 	return Decision{Group: spots[0].Group}, nil
 }
 
-func (c *Controller) createOn(ctx context.Context, w wanted, node string, where Decision) (Place, error) {
+// createOn makes the volume on the node, or makes one whole that stands there already.
+func (c *Controller) createOn(ctx context.Context, w wanted, node string, where Decision, stands bool) (Place, error) {
 	remote, err := c.o.Nodes.Connect(node)
 	if err != nil {
 		return Place{}, fmt.Errorf("volume %s on node %s: %w", w.id, node, err)
 	}
-	space, end, err := c.keepForClone(ctx, w, node)
+	space, end, err := c.keepForClone(ctx, w, node, stands)
 	if err != nil {
 		return Place{}, fmt.Errorf("copying volume %s for volume %s on node %s: %w", w.source.Volume, w.id, node, err)
 	}

@@ -38,8 +38,10 @@ func (c *Controller) keepForSnapshot(ctx context.Context, id string, of Place, p
 }
 
 // keepForClone returns the space of the snapshot from which the volume is copied, and
-// how to give it back. Zero leaves it to the node, which uses none for other sources.
-func (c *Controller) keepForClone(ctx context.Context, w wanted, node string) (space capacity.Bytes, end func(), err error) {
+// how to give it back. Zero leaves it to the node, which uses none for other sources. That
+// there is none for a volume that stands is no refusal: a whole copy needs none, and from
+// half a copy the node goes on if it has it, or else removes it.
+func (c *Controller) keepForClone(ctx context.Context, w wanted, node string, stands bool) (space capacity.Bytes, end func(), err error) {
 	if c.o.Reserver == nil || w.source.Volume == "" {
 		return 0, func() {}, nil
 	}
@@ -56,5 +58,8 @@ func (c *Controller) keepForClone(ctx context.Context, w wanted, node string) (s
 			klog.FromContext(ctx).V(2).Info("Room stays kept until its time has come", "node", node, "name", r.Name, "err", err)
 		}
 	}
-	return r.Size, end, c.keep(ctx, r)
+	if err = c.keep(ctx, r); stands && errors.Is(err, ErrNoRoom) {
+		err = nil
+	}
+	return r.Size, end, err
 }

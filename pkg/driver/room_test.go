@@ -4,6 +4,8 @@ package driver_test
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/driver"
+	"github.com/open-local/open-local/pkg/lvm"
 	"github.com/open-local/open-local/pkg/volume"
 )
 
@@ -113,5 +116,81 @@ func TestWhatIsKeptForACloneIsGivenBack(t *testing.T) {
 	want := []driver.Room{{Node: nodeName, Group: "pool", Name: "clone-copy", Size: scheduler.kept[0].Size, New: true}}
 	if diff := cmp.Diff(want, scheduler.ended); diff != "" {
 		t.Errorf("given back (-want +got):\n%s", diff)
+	}
+}
+
+// TestNothingIsLeftWhereNoRoomIsSaidToBe makes volumes that an earlier attempt has made,
+// or half made: its answer was lost. csi-provisioner takes it from ResourceExhausted that
+// nothing is left, and never asks to have it removed.
+func TestNothingIsLeftWhereNoRoomIsSaidToBe(t *testing.T) {
+	const copyOf, filler = "copy", "filler"
+	full := fmt.Errorf("vg pool: wants 32Mi, 4Mi free: %w", driver.ErrNoRoom)
+	clone, away := cloneOf(id, 32*mib), cloneOf(id, 32*mib)
+	topology(away, "node-2")
+	made := func(t *testing.T, _ *fakeHost, c csi.ControllerClient) {
+		t.Helper()
+		_, err := c.CreateVolume(t.Context(), clone)
+		ok(t, err)
+	}
+	half := func(t *testing.T, host *fakeHost, _ csi.ControllerClient) {
+		t.Helper()
+		ok(t, host.node.Host().CreateVolume(t.Context(), lvm.CreateVolume{
+			Group: "pool", Name: copyOf, Size: 32 * mib, Tags: []string{volume.IDTag(copyOf), volume.CopyingTag, volume.CopyTag(id)},
+		}))
+	}
+	halfAndFull := func(t *testing.T, host *fakeHost, c csi.ControllerClient) {
+		t.Helper()
+		half(t, host, c)
+		ok(t, host.node.Host().CreateVolume(t.Context(), lvm.CreateVolume{Group: "pool", Name: filler, Size: 956 * mib}))
+	}
+	unmanaged := func(t *testing.T, host *fakeHost, c csi.ControllerClient) {
+		t.Helper()
+		made(t, host, c)
+		delete(host.node.Groups, "pool")
+	}
+	for name, test := range map[string]struct {
+		before func(*testing.T, *fakeHost, csi.ControllerClient)
+		asked  *csi.CreateVolumeRequest
+		says   error // the scheduler of the room for the clone's snapshot
+		code   codes.Code
+		left   []string
+	}{
+		"a whole copy needs no more room":                   {made, clone, full, codes.OK, []string{copyOf, id}},
+		"a scheduler that does not answer is waited for":    {made, clone, driver.ErrUndecided, codes.Unavailable, []string{copyOf, id}},
+		"half a copy is made whole where the node has room": {half, clone, full, codes.OK, []string{copyOf, id}},
+		"half a copy is removed where the node has none":    {halfAndFull, clone, full, codes.ResourceExhausted, []string{filler, id}},
+		"a copy in a group that is managed no more":         {unmanaged, clone, nil, codes.ResourceExhausted, []string{id}},
+		"a copy that may not lie where its source does":     {made, away, nil, codes.ResourceExhausted, []string{id}},
+		"there is no copy yet":                              {func(*testing.T, *fakeHost, csi.ControllerClient) {}, clone, full, codes.ResourceExhausted, []string{id}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			host, p := newFakeHost(t, map[string]capacity.Bytes{"pool": 1024 * mib})
+			scheduler := &reserver{group: "pool"}
+			r := newRig(t, p, withReserver(scheduler))
+			c := csi.NewControllerClient(r.conn)
+			_, err := c.CreateVolume(t.Context(), claim(id, "block", int64(32*mib), nil))
+			ok(t, err)
+			test.before(t, host, c)
+			r.report()
+			_, stands := slices.BinarySearch(host.node.Volumes(), "pool/"+copyOf)
+			for _, err := r.directory.Find(copyOf); stands && err != nil; _, err = r.directory.Find(copyOf) {
+				if t.Context().Err() != nil {
+					t.Fatal("the copy is not seen")
+				}
+			}
+			scheduler.lacking = test.says
+			_, err = c.CreateVolume(t.Context(), test.asked)
+			wantCode(t, err, test.code)
+			var left []string
+			for _, name := range host.node.Volumes() {
+				left = append(left, strings.TrimPrefix(name, "pool/"))
+				if v := host.node.Volume("pool", left[len(left)-1]); test.code == codes.OK && v.HasTag(volume.CopyingTag) {
+					t.Errorf("volume %s is not ready", v.Name)
+				}
+			}
+			if diff := cmp.Diff(test.left, left); diff != "" {
+				t.Errorf("volumes (-want +got):\n%s", diff)
+			}
+		})
 	}
 }
