@@ -16,8 +16,8 @@ import (
 	"github.com/open-local/open-local/pkg/volume"
 )
 
-// Hidden knows what the devices are called now that volumes have: what is on them is
-// their tenants' and nothing for the host to read.
+// Hidden knows what the devices are called now that volumes have, and through which others
+// they are seen: what is on them is their tenants' and nothing for the host to read.
 type Hidden struct {
 	Book *Book
 	Host devices
@@ -29,8 +29,9 @@ type Hidden struct {
 	nodes  []string // they and their partitions, as the kernel calls them
 }
 
-// Names returns the paths in /dev of the devices that volumes have, and after lvm.Alias the
-// other names of these and of their partitions. It starts a process (lsblk) only when the
+// Names returns the paths in /dev of the devices that volumes have and of the loop devices
+// over these and over logical volumes, and after lvm.Alias the other names of the devices
+// and of their partitions. It starts a process (lsblk) only when the
 // host's devices, or those that volumes have, changed since. With an error come the names
 // that were known last.
 func (h *Hidden) Names(ctx context.Context) ([]string, error) {
@@ -38,10 +39,25 @@ func (h *Hidden) Names(ctx context.Context) ([]string, error) {
 	defer h.mu.Unlock()
 	err := h.look(ctx)
 	aliases, unread := h.aliases()
-	if err = errors.Join(err, unread); err != nil {
+	loops, unasked := h.loops()
+	if err = errors.Join(err, unread, unasked); err != nil {
 		err = fmt.Errorf("finding the devices that volumes have: %w", err)
 	}
-	return slices.Concat(h.called, aliases), err
+	return slices.Concat(h.called, loops, aliases), err
+}
+
+// loops returns the loop devices that show logical volumes, or devices that volumes have.
+// LVM itself looks past the former (lvm.conf(5), devices/scan_lvs) and not past a loop device
+// that kubelet puts over them; and it would wait for one whose volume is suspended.
+func (h *Hidden) loops() ([]string, error) {
+	all, err := devfile.Root(h.Root).Loops()
+	var loops []string
+	for _, l := range all {
+		if l.Mapped || slices.Contains(h.nodes, "/dev/"+l.Shows) {
+			loops = append(loops, l.Path)
+		}
+	}
+	return loops, err
 }
 
 // look learns anew what the devices are called, if that may have changed.

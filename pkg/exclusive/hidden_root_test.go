@@ -4,11 +4,18 @@ package exclusive
 
 import (
 	"context"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/open-local/open-local/pkg/blockdev"
+	"github.com/open-local/open-local/pkg/devfile"
+	"github.com/open-local/open-local/pkg/devfile/devtest"
+	"github.com/open-local/open-local/pkg/devmapper"
 	"github.com/open-local/open-local/pkg/hostexec"
 	"github.com/open-local/open-local/pkg/lvm"
 	"github.com/open-local/open-local/pkg/volume"
@@ -86,4 +93,69 @@ func (l lab) runAfterwards(program string, args ...string) {
 	if _, err := hostexec.OnHost("/").Run(context.WithoutCancel(l.Context()), program, args...); err != nil {
 		l.Error(err)
 	}
+}
+
+// A tenant has a logical volume as a raw block device, over which kubelet puts a loop device,
+// writes a group on it that is called like ours, and has it suspended by a process that
+// died.
+func TestALogicalVolumeOfATenantIsNotSeenThroughALoopDevice(t *testing.T) {
+	const group = "exclusive-share"
+	l := newLab(t)
+	runner := hostexec.OnHost("/")
+	plain := lvm.New(runner)
+	// LVM makes no second group of a name: the tenant brings it along.
+	l.run("lvm", "pvcreate", "--setphysicalvolumesize", "16m", "--yes", l.disks[1].Path)
+	must(t, plain.CreateGroup(t.Context(), group, []string{l.disks[1].Path}))
+	tenants := readStart(t, l.disks[1].Path)
+	devtest.Blank(t, l.disks[1].Path)
+
+	must(t, plain.CreateGroup(t.Context(), group, []string{l.disks[0].Path}))
+	t.Cleanup(func() { l.runAfterwards("lvm", "vgremove", "--yes", "--force", group) })
+	must(t, plain.CreateVolume(t.Context(), lvm.CreateVolume{Group: group, Name: "raw", Size: 16 << 20}))
+	volumePath := lvm.DevicePath(group, "raw")
+	l.run("losetup", "--find", volumePath)
+	loops, err := devfile.Root("/").Loops()
+	must(t, err)
+	if len(loops) != 1 || !loops[0].Mapped {
+		t.Fatalf("loop devices over devices are %+v", loops)
+	}
+	t.Cleanup(func() { l.runAfterwards("losetup", "--detach", loops[0].Path) })
+	must(t, os.WriteFile(loops[0].Path, tenants, 0))
+	unix.Sync()
+	ask := lvm.CreateVolume{Group: group, Name: "data", Size: 4 << 20}
+	if err := plain.CreateVolume(t.Context(), ask); err == nil {
+		t.Error("LVM knows which of two groups of one name is meant: nothing needs to be hidden")
+	}
+
+	hidden := &Hidden{Book: NewBook(l.root), Host: blockdev.New(runner, "/"), Root: "/"}
+	host := lvm.New(runner)
+	host.Hide(func(ctx context.Context) []string {
+		names, err := hidden.Names(ctx)
+		must(t, err)
+		return names
+	})
+	must(t, host.CreateVolume(t.Context(), ask))
+	l.run("dmsetup", "suspend", "--noflush", "exclusive--share-raw")
+	t.Cleanup(func() { l.runAfterwards("dmsetup", "resume", "exclusive--share-raw") })
+	report, err := host.Report(t.Context()) // which would wait for ever
+	must(t, err)
+	if len(report.Groups) != 1 || len(report.Groups[0].Volumes) != 2 {
+		t.Errorf("LVM sees %+v", report.Groups)
+	}
+	must(t, host.RefreshVolume(t.Context(), group, "raw"))
+	if suspended, err := devmapper.New("/").Suspended(group, "raw"); suspended || err != nil {
+		t.Errorf("after it is refreshed it is suspended: %t (%v)", suspended, err)
+	}
+	must(t, host.RemoveVolume(t.Context(), group, "data"))
+}
+
+// readStart returns what the first 2 MiB of a device hold, where LVM has its metadata.
+func readStart(t *testing.T, path string) []byte {
+	t.Helper()
+	file, err := os.Open(path)
+	must(t, err)
+	content := make([]byte, 2<<20)
+	_, err = io.ReadFull(file, content)
+	must(t, errors.Join(err, file.Close()))
+	return content
 }
