@@ -81,6 +81,10 @@ func (w *Watcher) Run(ctx context.Context) {
 	defer w.work.Wait()
 	w.release(ctx)
 	for {
+		// A group that is new brings its snapshots. That it cannot be looked at, calls say.
+		if err := w.Volumes.logical.Recall(ctx); err != nil {
+			klog.FromContext(ctx).V(2).Info("Could not look for snapshots in new groups", "err", err)
+		}
 		timer := w.Clock.NewTimer(w.Look(ctx))
 		select {
 		case <-timer.C():
