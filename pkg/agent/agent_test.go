@@ -656,6 +656,9 @@ func TestAGroupThatIsGoneIsRememberedOverARestart(t *testing.T) {
 		s := newStation(t, "/dev/vdc")
 		s.apply(pool("/dev/vdc"))
 		s.start()
+		s.cut("data", volume.IDTag("data"), volume.DeletedTag)
+		s.cut("nightly", volume.SnapshotTag("nightly"), volume.SourceTag("data"))
+		before := s.group("pool")
 		s.fake.Lose("/dev/vdc")
 		if err := os.Remove(filepath.Join(s.root, "/dev/vdc")); err != nil {
 			t.Fatal(err)
@@ -665,8 +668,9 @@ func TestAGroupThatIsGoneIsRememberedOverARestart(t *testing.T) {
 		s.stop()
 		s.pass(time.Second)
 		s.start()
-		if got := s.group("pool"); got.Condition != v1alpha1.StorageFault || got.Total != 0 {
-			t.Errorf("group %+v", got)
+		want := v1alpha1.VolumeGroup{Name: "pool", Condition: v1alpha1.StorageFault, LogicalVolumes: before.LogicalVolumes}
+		if diff := cmp.Diff(want, s.group("pool")); diff != "" || len(before.LogicalVolumes) != 2 {
+			t.Errorf("group with %d volumes (-want +got):\n%s", len(before.LogicalVolumes), diff)
 		}
 
 		s.plug("/dev/vdd")

@@ -35,7 +35,9 @@ func describe(seen sighting, nls *v1alpha1.NodeLocalStorage, driver string, miss
 		info.VolumeGroups = append(info.VolumeGroups, group)
 	}
 	for _, name := range missing { // remembered until it is back or made anew
-		info.VolumeGroups = append(info.VolumeGroups, v1alpha1.VolumeGroup{Name: name, Condition: v1alpha1.StorageFault})
+		info.VolumeGroups = append(info.VolumeGroups, v1alpha1.VolumeGroup{
+			Name: name, Condition: v1alpha1.StorageFault, LogicalVolumes: seen.lostVolumes(name, nls.Status.NodeStorageInfo),
+		})
 	}
 	known := knownMounts(nls.Name, nls.Status.NodeStorageInfo.MountPoints)
 	for _, m := range seen.mounts {
@@ -104,6 +106,21 @@ func describeGroup(g lvm.Group, driver string, reserved initplan.Reservation) v1
 	others := max(0, g.Size-g.Free-ours)
 	group.Allocatable = int64(max(0, g.Size-others-reserved.Of(g.Size)))
 	return group
+}
+
+// lostVolumes returns what was last reported of the volumes in a group that is missing. They
+// are not gone: whoever is to delete a snapshot of which nothing else tells must know that
+// it may come back. Those that are in another group by now are not in this one.
+func (s sighting) lostVolumes(group string, before v1alpha1.NodeStorageInfo) []v1alpha1.LogicalVolume {
+	var lost []v1alpha1.LogicalVolume
+	for _, g := range before.VolumeGroups {
+		if g.Name == group {
+			lost = append(lost, g.LogicalVolumes...)
+		}
+	}
+	return slices.DeleteFunc(lost, func(v v1alpha1.LogicalVolume) bool {
+		return slices.ContainsFunc(s.lvm.Groups, func(g lvm.Group) bool { _, is := g.Volume(v.Name); return is })
+	})
 }
 
 func describeMount(m fileSystem, selector initplan.Selector) v1alpha1.MountPoint {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"pgregory.net/rapid"
 
@@ -256,5 +257,42 @@ func TestConditionsStayAcceptable(t *testing.T) {
 	}
 	if short := sentence(make([]initplan.Problem, maxSaid+3)); !strings.HasSuffix(short, "and 3 more") {
 		t.Errorf("many problems say %q", short)
+	}
+}
+
+func TestVolumesOfAGroupThatIsMissingAreRemembered(t *testing.T) {
+	in := func(group string, names ...string) v1alpha1.VolumeGroup {
+		g := v1alpha1.VolumeGroup{Name: group, Total: int64(100 * mib), Condition: v1alpha1.StorageReady}
+		for _, name := range names {
+			g.LogicalVolumes = append(g.LogicalVolumes, v1alpha1.LogicalVolume{Name: name, VGName: group, Total: int64(4 * mib), SnapshotID: name, Condition: v1alpha1.StorageReady})
+		}
+		return g
+	}
+	for name, test := range map[string]struct {
+		before []v1alpha1.VolumeGroup
+		seen   []lvm.Group
+		want   []v1alpha1.LogicalVolume
+	}{
+		"as they were last reported":                 {before: []v1alpha1.VolumeGroup{in("other", "c"), in("pool", "a", "b")}, want: in("pool", "a", "b").LogicalVolumes},
+		"none where there was none":                  {before: []v1alpha1.VolumeGroup{in("other", "c"), in("pool")}},
+		"none where nothing was reported":            {},
+		"those of two groups that had the name":      {before: []v1alpha1.VolumeGroup{in("pool", "a"), in("pool", "b")}, want: in("pool", "a", "b").LogicalVolumes},
+		"but not one that is in another group now":   {[]v1alpha1.VolumeGroup{in("pool", "a", "b")}, []lvm.Group{{Name: "renamed", Volumes: []lvm.Volume{{Name: "b"}}}}, in("pool", "a").LogicalVolumes},
+		"nor any where the whole group is called so": {[]v1alpha1.VolumeGroup{in("pool", "b")}, []lvm.Group{{Name: "renamed", Volumes: []lvm.Volume{{Name: "b"}}}}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			nls := &v1alpha1.NodeLocalStorage{}
+			nls.Status.NodeStorageInfo.VolumeGroups = test.before
+			kept := nls.Status.DeepCopy()
+			got, _ := describe(sighting{lvm: lvm.Report{Groups: test.seen}}, nls, volume.DefaultDriver, []string{"pool"})
+			want := v1alpha1.VolumeGroup{Name: "pool", Condition: v1alpha1.StorageFault, LogicalVolumes: test.want}
+			at := slices.IndexFunc(got.NodeStorageInfo.VolumeGroups, func(g v1alpha1.VolumeGroup) bool { return g.Name == "pool" })
+			if diff := cmp.Diff(want, got.NodeStorageInfo.VolumeGroups[at], cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("group (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(kept, &nls.Status); diff != "" {
+				t.Errorf("the last report was changed (-want +got):\n%s", diff)
+			}
+		})
 	}
 }

@@ -15,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/open-local/open-local/apis/storage/v1alpha1"
 	"github.com/open-local/open-local/pkg/capacity"
 	"github.com/open-local/open-local/pkg/driver"
 	"github.com/open-local/open-local/pkg/provision"
@@ -203,6 +204,31 @@ func TestASnapshotThatNoReportShowsIsLookedForBesideItsSource(t *testing.T) {
 	if diff := cmp.Diff([]string{"pool/" + id}, host.node.Volumes()); diff != "" {
 		t.Errorf("volumes (-want +got):\n%s", diff)
 	}
+}
+
+// TestASnapshotWhoseGroupIsMissingIsNotDeleted has its volume deleted, so that only the
+// report says where it is: that of an agent remembers a group that is missing.
+func TestASnapshotWhoseGroupIsMissingIsNotDeleted(t *testing.T) {
+	b, _ := withSnapshot(t)
+	_, err := b.controller.DeleteVolume(t.Context(), &csi.DeleteVolumeRequest{VolumeId: id})
+	ok(t, err)
+	lost := v1alpha1.VolumeGroup{Name: "pool", Condition: v1alpha1.StorageFault}
+	for _, name := range []string{id, snapID} {
+		lost.LogicalVolumes = append(lost.LogicalVolumes, describe(b.host.node.Volume("pool", name)))
+	}
+	wholes := b.parts.wholes
+	b.parts.wholes = func(nls *v1alpha1.NodeLocalStorage) {
+		wholes(nls)
+		nls.Status.NodeStorageInfo.VolumeGroups = append(nls.Status.NodeStorageInfo.VolumeGroups, lost)
+	}
+	b.host.node.Lose("/dev/disk-pool")
+	b.report()
+	wantCode(t, b.deleteSnapshot(t), codes.FailedPrecondition, "pool")
+	b.host.node.Find("/dev/disk-pool")
+	b.parts.wholes = wholes
+	b.report()
+	ok(t, b.deleteSnapshot(t))
+	b.wantVolumes(t)
 }
 
 // restore asks for a volume made of the snapshot.
