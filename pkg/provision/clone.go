@@ -56,15 +56,9 @@ func (l *Logical) checkRoom(spec Spec, group string, from source, report lvm.Rep
 // of an earlier attempt is used again.
 func (l *Logical) still(ctx context.Context, spec Spec, from source, report lvm.Report) (source, error) {
 	snapshot := source{id: from.id, group: from.group, name: volume.CloneName(spec.ID), size: from.size}
-	have, found, err := l.find(ctx, []string{from.group}, snapshot.name)
+	have, found, err := l.findSnapshot(ctx, []string{from.group}, snapshot.name, volume.CloneTag(spec.ID))
 	if err != nil {
 		return source{}, err
-	}
-	if found && partial(have, volume.CloneTag(spec.ID)) {
-		if err := l.dropPartial(ctx, have, volume.CloneTag(spec.ID)); err != nil {
-			return source{}, err
-		}
-		found = false
 	}
 	if found {
 		usable, err := snapshot.usable(spec, from, have)

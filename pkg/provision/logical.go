@@ -178,14 +178,10 @@ func (l *Logical) ensure(ctx context.Context, spec Spec) (Volume, finish, error)
 			return Volume{}, nil, fmt.Errorf("volume %s in volume group %q: %w", spec.ID, group, ErrUnmanaged)
 		}
 	}
-	if have, found, err := l.find(ctx, groups, volume.NameOf(spec.ID)); err != nil {
+	if have, stands, err := l.standing(ctx, spec.ID, groups); err != nil {
 		return Volume{}, nil, err
-	} else if found {
-		if unmade, err := l.unmake(ctx, spec.ID, have); err != nil {
-			return Volume{}, nil, err
-		} else if !unmade {
-			return l.accept(spec, have)
-		}
+	} else if stands {
+		return l.accept(spec, have)
 	}
 	var from source
 	var report lvm.Report
@@ -209,6 +205,16 @@ func (l *Logical) ensure(ctx context.Context, spec Spec) (Volume, finish, error)
 		return Volume{}, nil, err
 	}
 	return l.create(ctx, spec, group)
+}
+
+// standing looks for the volume in the groups. One whose making was cut short is none.
+func (l *Logical) standing(ctx context.Context, id string, groups []string) (lvm.Volume, bool, error) {
+	have, found, err := l.find(ctx, groups, volume.NameOf(id))
+	if err != nil || !found {
+		return lvm.Volume{}, false, err
+	}
+	unmade, err := l.unmake(ctx, id, have)
+	return have, !unmade, err
 }
 
 // find looks for a volume of that name in the groups. LVM is asked only about one

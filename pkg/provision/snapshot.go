@@ -56,15 +56,11 @@ func (l *Logical) snapshot(ctx context.Context, spec SnapshotSpec) (Snapshot, er
 		return Snapshot{}, fmt.Errorf("snapshot %s in volume group %q: %w", spec.ID, spec.Group, ErrUnmanaged)
 	}
 	name, origin := volume.NameOf(spec.ID), volume.NameOf(spec.Volume)
-	have, found, err := l.find(ctx, slices.Sorted(maps.Keys(managed)), name)
-	switch {
-	case err != nil:
-		return Snapshot{}, err
-	case found && partial(have, volume.SnapshotTag(spec.ID)):
-		if err := l.dropPartial(ctx, have, volume.SnapshotTag(spec.ID)); err != nil {
-			return Snapshot{}, fmt.Errorf("making snapshot %s of volume %s: %w", spec.ID, spec.Volume, err)
-		}
-	case found:
+	have, found, err := l.findSnapshot(ctx, slices.Sorted(maps.Keys(managed)), name, volume.SnapshotTag(spec.ID))
+	if err != nil {
+		return Snapshot{}, fmt.Errorf("making snapshot %s of volume %s: %w", spec.ID, spec.Volume, err)
+	}
+	if found {
 		return l.acceptSnapshot(spec, have)
 	}
 	if l.tombstones.has(spec.Group, origin) {
@@ -208,6 +204,15 @@ func (l *Logical) dropSnapshot(ctx context.Context, group, name string, tags ...
 		return err
 	}
 	return removal
+}
+
+// findSnapshot is find for a snapshot with that tag. A part of it is removed, and is none.
+func (l *Logical) findSnapshot(ctx context.Context, groups []string, name, tag string) (lvm.Volume, bool, error) {
+	have, found, err := l.find(ctx, groups, name)
+	if err != nil || !found || !partial(have, tag) {
+		return have, found, err
+	}
+	return lvm.Volume{}, false, l.dropPartial(ctx, have, tag)
 }
 
 // partial reports whether v is what an lvcreate leaves that dies before it has made a

@@ -323,7 +323,7 @@ func TestWhatCannotBeOverwrittenYetIsTriedAgain(t *testing.T) {
 			return nil
 		}
 		must(t, n.RemoveSnapshot(t.Context(), provision.SnapshotRemoval{ID: "snap", Kind: volume.LVM, Group: "fast"}))
-		time.Sleep(time.Minute) // of the bubble
+		<-time.After(time.Minute) // of the bubble
 		synctest.Wait()
 		wantVolumes(t, n)
 	})
