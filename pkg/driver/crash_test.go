@@ -75,7 +75,7 @@ var chapters = []chapter{
 		name: "create", step: provisioned,
 		after:  func(t *testing.T, m *machine) { wantOneVolume(t, m, 400*mib) },
 		ends:   []act{unprovisioned},
-		points: 9,
+		points: 10,
 	},
 	{
 		name: "delete", before: []act{provisioned}, step: unprovisioned,
@@ -109,7 +109,7 @@ var chapters = []chapter{
 		name: "snapshot", before: []act{provisioned, (*machine).attach}, step: (*machine).snapshot,
 		after:  func(t *testing.T, m *machine) { wantVolumes(t, m, id, snapID) },
 		ends:   []act{(*machine).unsnapshot, (*machine).detach, unprovisioned},
-		points: 9,
+		points: 10,
 	},
 	{
 		name: "delete a snapshot", before: []act{provisioned, (*machine).snapshot}, step: (*machine).unsnapshot,
@@ -131,31 +131,31 @@ var chapters = []chapter{
 		name: "restore", before: []act{provisioned, (*machine).snapshot}, step: restored,
 		after:  wantCopy,
 		ends:   []act{unprovisioned, (*machine).unsnapshot, copyGone},
-		points: 17,
+		points: 18,
 	},
 	{
 		name: "restore of a deleted volume", before: []act{provisioned, (*machine).snapshot, unprovisioned}, step: restored,
 		after:  wantCopy,
 		ends:   []act{(*machine).unsnapshot, copyGone},
-		points: 17,
+		points: 18,
 	},
 	{
 		name: "clone", before: []act{provisioned, (*machine).attach}, step: cloned,
 		after:  func(t *testing.T, m *machine) { wantVolumes(t, m, id, copyID); wantCopy(t, m) },
 		ends:   []act{(*machine).detach, unprovisioned, copyGone},
-		points: 23,
+		points: 25,
 	},
 	{
 		name: "restore into a claim that is then deleted", before: []act{provisioned, (*machine).snapshot}, step: restored, repeat: copyGone,
 		after:  func(t *testing.T, m *machine) { wantVolumes(t, m, id, snapID) },
 		ends:   []act{(*machine).unsnapshot, unprovisioned},
-		points: 17,
+		points: 18,
 	},
 	{
 		name: "clone into a claim that is then deleted", before: []act{provisioned}, step: cloned, repeat: copyGone,
 		after:  func(t *testing.T, m *machine) { wantVolumes(t, m, id) },
 		ends:   []act{unprovisioned},
-		points: 23,
+		points: 25,
 	},
 	{
 		name: "delete a clone", before: []act{provisioned, cloned}, step: copyGone,
@@ -167,11 +167,11 @@ var chapters = []chapter{
 		name: "publish an inline volume", step: shown,
 		after:  func(t *testing.T, m *machine) { wantMounts(t, m, 1) },
 		ends:   []act{hidden},
-		points: 8,
+		points: 9,
 	},
 	{
 		name: "publish an inline volume whose pod is then deleted", step: shown, repeat: hidden,
-		points: 8,
+		points: 9,
 	},
 	{
 		name: "unpublish an inline volume", before: []act{shown}, step: hidden,

@@ -193,8 +193,8 @@ func TestWhatACrashLeftIsSwept(t *testing.T) {
 			t.Errorf("after death %q: volumes (-want +got):\n%s", k.Struck(), diff)
 		}
 	})
-	if points != 3 {
-		t.Errorf("%d points to die at, want 3", points)
+	if points != 4 {
+		t.Errorf("%d points to die at, want 4", points)
 	}
 }
 
