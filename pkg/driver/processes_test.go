@@ -4,12 +4,15 @@ package driver_test
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"k8s.io/utils/clock"
@@ -17,6 +20,7 @@ import (
 	"github.com/open-local/open-local/pkg/allocator"
 	"github.com/open-local/open-local/pkg/begun"
 	"github.com/open-local/open-local/pkg/capacity"
+	"github.com/open-local/open-local/pkg/driver"
 	"github.com/open-local/open-local/pkg/lvm"
 	"github.com/open-local/open-local/pkg/provision"
 	"github.com/open-local/open-local/pkg/volume"
@@ -108,7 +112,10 @@ func operations(t *testing.T, b *bed) []operation {
 		}},
 		{"delete the last snapshot of a deleted volume", func() error { return node.RemoveSnapshot(t.Context(), snapshotRemoval) }},
 		{"delete", remove("block")},
-		{"delete, repeated", remove("block")},
+		{"delete, repeated", func() error {
+			b.forgotten(t, "block")
+			return remove("block")()
+		}},
 		{"publish an inline volume for the first time", func() error { return b.publishOwn(t, "ext4") }},
 		{"publish an inline volume, repeated", func() error { return b.publishOwn(t, "ext4") }},
 		{"look for inline volumes without a pod", func() error { _, err := node.Inlines(t.Context()); return err }},
@@ -117,6 +124,19 @@ func operations(t *testing.T, b *bed) []operation {
 			_, err := b.node.NodeUnpublishVolume(t.Context(), own.unpublish())
 			return err
 		}},
+	}
+}
+
+// forgotten waits until the node's report is of after a volume was removed.
+func (b *bed) forgotten(t *testing.T, id string) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; runtime.Gosched() {
+		if _, err := b.directory.Find(id); errors.Is(err, driver.ErrNoVolume) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("volume %s is still reported", id)
+		}
 	}
 }
 
