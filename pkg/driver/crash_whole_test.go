@@ -72,7 +72,7 @@ var wholeChapters = []chapter{
 	},
 	{
 		name: "hand a disk to a pod", before: []act{disked, provisioned}, step: (*machine).attach,
-		after: func(t *testing.T, m *machine) { wantMounts(t, m, 2) }, ends: []act{(*machine).detach, unprovisioned}, points: 9,
+		after: func(t *testing.T, m *machine) { wantMounts(t, m, 2) }, ends: []act{(*machine).detach, unprovisioned}, points: 11,
 	},
 	{
 		name: "take a disk from a pod", before: []act{disked, provisioned, (*machine).attach}, step: (*machine).detach,

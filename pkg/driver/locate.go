@@ -14,9 +14,10 @@ import (
 )
 
 // deviceFinder finds the disk or partition of a volume by who it is, whatever it is called
-// now: *exclusive.Devices.
+// now, and remembers of a volume that it has its file system: *exclusive.Devices.
 type deviceFinder interface {
 	Find(ctx context.Context, ref exclusive.Ref) (exclusive.Taken, error)
+	NoteFormatted(volume string) error
 }
 
 // mountPointFinder finds the file system of a volume, and that it is mounted:
@@ -34,19 +35,35 @@ func (h handed) ref() exclusive.Ref {
 type located struct {
 	path   string
 	number uint64
-	// keep says that nothing proves that it was ever given to the volume: it is never
-	// formatted.
-	keep bool
+	// given is what the node remembers of a disk or partition; nothing for a logical volume.
+	given exclusive.Record
 }
 
 // device returns the device of the volume.
 func (n *Node) device(ctx context.Context, h handed) (located, error) {
 	if h.context.Kind == volume.Device {
-		taken, err := n.o.Devices.Find(ctx, h.ref())
-		return located{path: taken.Path, number: unix.Mkdev(taken.Major, taken.Minor), keep: taken.Adopted}, err
+		return n.whole(ctx, h)
 	}
 	path, number, err := n.logical(ctx, h)
 	return located{path: path, number: number}, err
+}
+
+// whole returns the disk or partition of the volume. It is handed out as it was given: a
+// PersistentVolume that was written anew may ask for a raw device to be a file system,
+// which would be made over the data. Of one that was not given here nobody knows.
+func (n *Node) whole(ctx context.Context, h handed) (located, error) {
+	taken, err := n.o.Devices.Find(ctx, h.ref())
+	switch {
+	case err != nil:
+		return located{}, err
+	case taken.Adopted, taken.Block == h.access.block:
+		return located{path: taken.Path, number: unix.Mkdev(taken.Major, taken.Minor), given: taken.Record}, nil
+	case taken.Block:
+		return located{}, fmt.Errorf("%w: %s was given to volume %s as a raw block device and is asked for as a file system, which its data would not survive: its PersistentVolume wants volumeMode: Block",
+			errFileSystem, taken.Path, h.id)
+	}
+	return located{}, fmt.Errorf("%w: %s was given to volume %s with a file system and is asked for as a raw block device: its PersistentVolume wants volumeMode: Filesystem",
+		errFileSystem, taken.Path, h.id)
 }
 
 // logical returns the path and the number of a logical volume. Only if it is not

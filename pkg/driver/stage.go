@@ -73,21 +73,30 @@ func (n *Node) format(ctx context.Context, device, fsType string, options []stri
 	return n.o.Formatter.Format(ctx, device, fsType, options...)
 }
 
-// prepare has the file system on the device, and makes it there where it may.
+// prepare has the file system on the device, and makes it there where it may: once, and
+// never on a disk of which nothing proves that it was given to the volume.
 func (n *Node) prepare(ctx context.Context, h handed, device located) error {
-	if h.shows() || device.keep {
-		return n.holds(ctx, device.path, h.access.fsType)
+	if h.shows() || device.given.Adopted || device.given.Formatted {
+		return n.holds(ctx, device, h.access.fsType)
 	}
-	return n.format(ctx, device.path, h.access.fsType, h.context.MkfsOptions)
+	if err := n.format(ctx, device.path, h.access.fsType, h.context.MkfsOptions); err != nil || h.context.Kind != volume.Device {
+		return err
+	}
+	return n.o.Devices.NoteFormatted(h.id)
 }
 
-// holds wants that file system on a device, and leaves the device as it is.
-func (n *Node) holds(ctx context.Context, device, fsType string) error {
-	have, err := n.o.Formatter.Signature(ctx, device)
-	if err == nil && have != fsType {
-		err = fmt.Errorf("%w: %s holds %q, not %s", errFileSystem, device, have, fsType)
+// holds wants that file system on a device, and leaves the device as it is. One that had
+// it and shows nothing is not the one that it was, or lost what may still be restored.
+func (n *Node) holds(ctx context.Context, device located, fsType string) error {
+	have, err := n.o.Formatter.Signature(ctx, device.path)
+	switch {
+	case err != nil, have == fsType:
+		return err
+	case have == "" && device.given.Formatted:
+		return fmt.Errorf("%w: %s (%s) shows nothing, and the file system that was made on it is missing: restore the data, or delete the claim; if it may begin anew and empty, run mkfs.%s on the device by hand",
+			errFileSystem, device.path, device.given.ID, fsType)
 	}
-	return err
+	return fmt.Errorf("%w: %s holds %q, not %s", errFileSystem, device.path, have, fsType)
 }
 
 // NodeUnstageVolume implements csi.NodeServer.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -23,6 +24,8 @@ type Devices struct {
 	Wiper wiper
 	// Zero fills a device with zeros to the last byte, for itself alone.
 	Zero func(ctx context.Context, path string, number uint64, progress progress) error
+
+	changing sync.Mutex // held from reading a record to writing what is made of it
 }
 
 // ZeroOn returns what fills devices of the host whose root file system is at root.
@@ -258,16 +261,13 @@ func (d *Devices) release(ctx context.Context, ref Ref, progress progress) error
 	case record.Adopted:
 		return d.disown(ctx, record, device)
 	}
-	before := record.State
-	record.State = Clearing
-	if err := d.Book.Put(record); err != nil {
+	if err := d.become(record.Volume, Clearing); err != nil {
 		return err
 	}
 	order := wipe.Order{Path: device.Path, Major: device.Major, Minor: device.Minor, Method: cmp.Or(record.Wipe, wipe.Discard)}
 	err = d.Wiper.Wipe(ctx, order, progress)
 	if errors.Is(err, wipe.ErrInUse) { // nothing was done to it, and it still serves
-		record.State = before
-		return errors.Join(err, d.Book.Put(record))
+		return errors.Join(err, d.become(record.Volume, record.State))
 	}
 	if err != nil {
 		return err

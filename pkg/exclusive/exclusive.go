@@ -66,8 +66,11 @@ type Record struct {
 	Tags  []string       `json:"tags,omitempty"`  // whose it is, and what its IO is held to
 	// Adopted says that it was not handed out here: a PersistentVolume named it, and
 	// nothing proves that it may be destroyed.
-	Adopted bool  `json:"adopted,omitempty"`
-	State   State `json:"state"`
+	Adopted bool `json:"adopted,omitempty"`
+	// Formatted says that the volume had its file system: a device that shows none has lost
+	// it. A version of before did not note that.
+	Formatted bool  `json:"formatted,omitempty"`
+	State     State `json:"state"`
 }
 
 // A Ref names a volume that was handed out: by its handle, and by what a
