@@ -36,6 +36,7 @@ type values = map[string]any
 // A cluster is what a chart sees of the one it is installed in.
 type cluster struct {
 	namespace string           // of the release; kube-system when empty
+	version   string           // of Kubernetes; one of no vendor when empty
 	kinds     []string         // API versions and kinds beside those of Kubernetes
 	objects   []runtime.Object // what lookup finds
 }
@@ -47,7 +48,10 @@ func (c cluster) render(vals values) (map[string]string, error) {
 		return nil, fmt.Errorf("loading the chart: %w", err)
 	}
 	caps := chartutil.DefaultCapabilities.Copy()
-	caps.KubeVersion = chartutil.KubeVersion{Version: "v1.36.3", Major: "1", Minor: "36"}
+	if c.version == "" {
+		c.version = "v1.36.3"
+	}
+	caps.KubeVersion = chartutil.KubeVersion{Version: c.version}
 	caps.APIVersions = append(caps.APIVersions, c.kinds...)
 	if c.namespace == "" {
 		c.namespace = "kube-system"

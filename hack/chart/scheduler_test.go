@@ -47,6 +47,30 @@ func TestASecondSchedulerAsksTheExtenderBesideIt(t *testing.T) {
 	}
 }
 
+func TestTheSecondSchedulerIsOfAReleaseThatHasAnImage(t *testing.T) {
+	for name, test := range map[string]struct{ cluster, tag, want string }{
+		"a cluster of no vendor":                   {"v1.36.3", "", "v1.36.3"},
+		"EKS adds a build":                         {"v1.31.4-eks-2d5f260", "", "v1.31.4"},
+		"GKE adds a build":                         {"v1.31.4-gke.1372000", "", "v1.31.4"},
+		"k3s adds its own release":                 {"v1.31.4+k3s1", "", "v1.31.4"},
+		"RKE2 adds its own release":                {"v1.31.4+rke2r1", "", "v1.31.4"},
+		"a candidate of RKE2 is of a release":      {"v1.31.4-rc1+rke2r1", "", "v1.31.4"},
+		"a candidate of Kubernetes has its image":  {"v1.37.0-rc.1", "", "v1.37.0-rc.1"},
+		"a build on the way to one is of the last": {"v1.37.0-alpha.2.41+9c1e5e0b0a", "", "v1.37.0-alpha.2"},
+		"the tag that was asked for is left to be": {"v1.31.4+k3s1", "v1.31.4-mirror", "v1.31.4-mirror"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			all := cluster{version: test.cluster}.install(t, values{
+				"scheduler": values{"mode": "secondary"}, "images": values{"scheduler": values{"tag": test.tag}},
+			})
+			pod := get[*appsv1.Deployment](t, all, "open-local-scheduler-extender").Spec.Template.Spec
+			if got, want := container(t, pod, "kube-scheduler").Image, "registry.k8s.io/kube-scheduler:"+test.want; got != want {
+				t.Errorf("its image is %s, want %s", got, want)
+			}
+		})
+	}
+}
+
 // TestTheSchedulerIsAnsweredOverTLS looks at both ends of the connection.
 func TestTheSchedulerIsAnsweredOverTLS(t *testing.T) {
 	for name, test := range map[string]struct {
