@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/yaml"
 )
 
@@ -68,6 +69,33 @@ func TestTheSecondSchedulerIsOfAReleaseThatHasAnImage(t *testing.T) {
 				t.Errorf("its image is %s, want %s", got, want)
 			}
 		})
+	}
+}
+
+func TestAnExtenderOnThePortsOfItsNodeGoesBeforeTheNextComes(t *testing.T) {
+	zero, one := intstr.FromInt32(0), intstr.FromInt32(1)
+	for name, test := range map[string]struct {
+		onNode bool
+		want   appsv1.DeploymentStrategy
+	}{
+		"on ports of its own, Kubernetes chooses": {false, appsv1.DeploymentStrategy{}},
+		"on the ports of its node, one at a time": {true, appsv1.DeploymentStrategy{
+			Type: appsv1.RollingUpdateDeploymentStrategyType, RollingUpdate: &appsv1.RollingUpdateDeployment{MaxSurge: &zero, MaxUnavailable: &one},
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			spec := get[*appsv1.Deployment](t, install(t, values{"extender": values{"hostNetwork": test.onNode}}), "open-local-scheduler-extender").Spec
+			if spec.Template.Spec.HostNetwork != test.onNode {
+				t.Errorf("hostNetwork is %t", spec.Template.Spec.HostNetwork)
+			}
+			if diff := cmp.Diff(test.want, spec.Strategy); diff != "" {
+				t.Errorf("strategy (-want +got):\n%s", diff)
+			}
+		})
+	}
+	_, err := cluster{}.render(values{"scheduler": values{"mode": "secondary"}, "extender": values{"hostNetwork": true}})
+	if err == nil || !strings.Contains(err.Error(), "the second scheduler would want port 10259 of its node") {
+		t.Errorf("beside a second scheduler: %v", err)
 	}
 }
 
