@@ -138,11 +138,7 @@ func (d *Device) identities(dir string, remembered map[string]string) []string {
 		return all
 	}
 	if exists(dir, "md") {
-		if uuid := fact(dir, "md/uuid"); uuid != "" {
-			add("md-uuid-", uuid)
-			return all
-		}
-		add("md-uuid-", remembered["MD_UUID"])
+		add("md-uuid-", arrayUUID(dir, remembered["MD_UUID"]))
 		return all
 	}
 	for _, wwn := range []string{fact(dir, "device/wwid"), fact(dir, "wwid"), d.WWN} {

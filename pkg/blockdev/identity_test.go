@@ -3,6 +3,7 @@ package blockdev
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"maps"
 	"os"
 	"path/filepath"
@@ -39,12 +40,9 @@ func TestWhoADeviceIs(t *testing.T) {
 		"a SCSI disk with a serial number alone": {
 			Device{KernelName: "sda", Type: "disk", Model: "VIRTUAL"}, map[string]string{"device/vpd_pg80": "\x00\x80\x00\x06 ZA 17"}, "serial-VIRTUAL_ZA_17",
 		},
-		"a page of nothing is no serial number": {Device{KernelName: "sda", Type: "disk"}, map[string]string{"device/vpd_pg80": "\x00\x80\x00\x00"}, ""},
-		"a multipath device":                    {Device{KernelName: "dm-0", Type: "mpath"}, map[string]string{"dm/uuid": "mpath-3600a0b80\n"}, "dm-uuid-mpath-3600a0b80"},
-		"a mapped device without a UUID":        {Device{KernelName: "dm-0", Type: "dm"}, map[string]string{"dm/uuid": "\n"}, ""},
-		"an array of an old kernel is what udev remembers": {
-			Device{KernelName: "md127", Type: "raid1"}, map[string]string{"md/level": "raid1\n", "/run/udev/data/b8:0": "S:disk/by-id/x\nE:MD_UUID=5cf2:11\n"}, "md-uuid-5cf2:11",
-		},
+		"a page of nothing is no serial number":             {Device{KernelName: "sda", Type: "disk"}, map[string]string{"device/vpd_pg80": "\x00\x80\x00\x00"}, ""},
+		"a multipath device":                                {Device{KernelName: "dm-0", Type: "mpath"}, map[string]string{"dm/uuid": "mpath-3600a0b80\n"}, "dm-uuid-mpath-3600a0b80"},
+		"a mapped device without a UUID":                    {Device{KernelName: "dm-0", Type: "dm"}, map[string]string{"dm/uuid": "\n"}, ""},
 		"a plain disk of a machine that gives it no number": {Device{KernelName: "vdb", Type: "disk"}, map[string]string{"size": "8\n"}, ""},
 		"a logical volume is no disk":                       {Device{KernelName: "dm-0", Type: "lvm"}, map[string]string{"dm/uuid": "LVM-abc\n"}, ""},
 	}
@@ -59,6 +57,53 @@ func TestWhoADeviceIs(t *testing.T) {
 			}
 			devices := []Device{tc.device}
 			devices[0].Major = 8
+			New(noProgram, tree(t, files)).identify(devices)
+			if devices[0].ID != tc.want {
+				t.Errorf("got %q, want %q", devices[0].ID, tc.want)
+			}
+		})
+	}
+}
+
+func TestWhoAnArrayIs(t *testing.T) {
+	const (
+		at      = "sys/devices/x/"
+		kernels = "7dd8a1d3-01b8-5c32-a5b2-0d39f5e1c604\n"
+		zeros   = "00000000-0000-0000-0000-000000000000\n"
+		udevs   = "S:disk/by-id/x\nE:MD_UUID=7dd8a1d3:01b85c32:a5b20d39:f5e1c604\n"
+	)
+	oldest := "md-uuid-7dd8a1d3-01b8-5c32-a5b2-0d39f5e1c604" // of a machine that begins with the highest byte
+	if binary.NativeEndian.Uint16([]byte{1, 0}) == 1 {
+		oldest = "md-uuid-d3a1d87d-325c-b801-390d-b2a504c6e1f5"
+	}
+	tests := map[string]struct {
+		uuid, version, udev string
+		want                string
+	}{
+		"as the kernel spells it":                                  {kernels, "1.2\n", "", "md-uuid-7dd8a1d3-01b8-5c32-a5b2-0d39f5e1c604"},
+		"the kernel comes before udev":                             {kernels, "1.2\n", "E:MD_UUID=11111111:22222222:33333333:44444444\n", "md-uuid-7dd8a1d3-01b8-5c32-a5b2-0d39f5e1c604"},
+		"an old kernel that does not say it changes nothing":       {"", "1.2\n", udevs, "md-uuid-7dd8a1d3-01b8-5c32-a5b2-0d39f5e1c604"},
+		"nor does it with metadata at the end of the disks":        {"", "1.0\n", udevs, "md-uuid-7dd8a1d3-01b8-5c32-a5b2-0d39f5e1c604"},
+		"the oldest metadata has numbers in the machine's order":   {"", "0.90\n", udevs, oldest},
+		"an array managed from outside is what mdadm calls it":     {zeros, "external:/md127/0\n", udevs, "md-uuid-7dd8a1d3:01b85c32:a5b20d39:f5e1c604"},
+		"nor is it spelt otherwise by an old kernel":               {"", "external:/md127/0\n", udevs, "md-uuid-7dd8a1d3:01b85c32:a5b20d39:f5e1c604"},
+		"a container is what mdadm calls it":                       {zeros, "external:imsm\n", udevs, "md-uuid-7dd8a1d3:01b85c32:a5b20d39:f5e1c604"},
+		"zeros are nobody, and udev has not looked":                {zeros, "external:/md127/0\n", "", ""},
+		"an array that was built without metadata is nobody":       {zeros, "none\n", "E:MD_UUID=00000000:00000000:00000000:00000000\n", ""},
+		"what is no UUID is left as it is":                         {"", "1.2\n", "E:MD_UUID=5cf2:11\n", "md-uuid-5cf2:11"},
+		"a UUID of five groups is none of mdadm and left as it is": {"", "1.2\n", "E:MD_UUID=7dd8a1d3:01b85c32:a5b20d39:f5e1c604:00000001\n", "md-uuid-7dd8a1d3:01b85c32:a5b20d39:f5e1c604:00000001"},
+		"groups that are no numbers are left as they are":          {"", "1.2\n", "E:MD_UUID=7dd8a1d3:01b85c32:a5b20d39:f5e1c6xy\n", "md-uuid-7dd8a1d3:01b85c32:a5b20d39:f5e1c6xy"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			files := map[string]string{"sys/dev/block/8:0": "->../../devices/x", at + "dev": "8:0\n", at + "md/metadata_version": tc.version}
+			if tc.uuid != "" {
+				files[at+"md/uuid"] = tc.uuid
+			}
+			if tc.udev != "" {
+				files["run/udev/data/b8:0"] = tc.udev
+			}
+			devices := []Device{{KernelName: "md126", Type: "raid1", Major: 8}}
 			New(noProgram, tree(t, files)).identify(devices)
 			if devices[0].ID != tc.want {
 				t.Errorf("got %q, want %q", devices[0].ID, tc.want)
