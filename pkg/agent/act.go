@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -211,8 +210,10 @@ func (a *Agent) growDevice(ctx context.Context, s initplan.GrowDevice) error {
 }
 
 // wipeDevice finds the device anew, by who it is, and has it wiped if that is still
-// what the spec agreed to. That it was done is remembered here until it is reported: no
-// entry of the spec is carried out twice.
+// what the spec agreed to. That it was begun is remembered only when the device is ours
+// and has those contents: where nothing was done to it nothing is ever gone on with. That
+// it was done is remembered until it is reported: no entry of the spec is carried out
+// twice.
 func (a *Agent) wipeDevice(ctx context.Context, s initplan.WipeDevice) error {
 	all, err := a.host.Devices.Devices(ctx)
 	if err != nil {
@@ -224,16 +225,12 @@ func (a *Agent) wipeDevice(ctx context.Context, s initplan.WipeDevice) error {
 	}
 	d := all[0]
 	work := begun.Change{ID: s.ID, What: toWipe, Contents: s.Agreed}
-	if err := a.host.Begun.Put(work); err != nil {
-		return err
+	order := wipe.Order{
+		Path: d.Path, Major: d.Major, Minor: d.Minor, Contents: s.Contents, Method: wipe.Discard,
+		Begin: func() error { return a.host.Begun.Put(work) },
 	}
-	order := wipe.Order{Path: d.Path, Major: d.Major, Minor: d.Minor, Contents: s.Contents, Method: wipe.Discard}
-	err = a.host.Wiper.Wipe(ctx, order, func(capacity.Bytes, capacity.Bytes) {})
-	if s.Contents == s.Agreed && (errors.Is(err, wipe.ErrChanged) || errors.Is(err, wipe.ErrInUse)) { // nothing was done to it
-		return errors.Join(err, a.host.Begun.Forget(work))
-	}
-	if err != nil {
-		return err
+	if err := a.host.Wiper.Wipe(ctx, order, func(capacity.Bytes, capacity.Bytes) {}); err != nil {
+		return err // what it left is seen by the next look
 	}
 	return a.wipedNow(work, d.Path)
 }

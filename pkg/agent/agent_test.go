@@ -121,6 +121,9 @@ func (f *fakeDevices) Wipe(_ context.Context, order wipe.Order, _ func(done, of 
 	if order.Contents != "contents of "+f.signatures[order.Path] {
 		return wipe.ErrChanged
 	}
+	if err := order.Begin(); err != nil {
+		return err
+	}
 	f.wipes = append(f.wipes, order)
 	delete(f.signatures, order.Path)
 	return nil

@@ -30,7 +30,8 @@ func toMount(path string) string { return ofMount + path }
 //	             Put                    Forget
 //	(none) --------------> begun -----------------------> (none)
 //	  the device is blank   |   it was seen to be what it was to become, to be blank
-//	  or was to be wiped    |   still, to hold something else, or to be wanted no more
+//	  or was to be wiped,   |   still, to hold something else, or to be wanted no more;
+//	  and that is next      |   of a wipe, to be as it was before, or in use
 //	                        |
 //	                        | a wipe was done       Forget
 //	                        +--------------> done ---------> (none)
@@ -44,7 +45,9 @@ func (c changes) has(id, what string) bool {
 }
 
 // halfWiped returns what was on a device when a wipe of it began that was cut short, and
-// "" when there was none. Signatures go first: what has one again is somebody's.
+// "" when there was none. Signatures go first: what has one again is somebody's. Nothing
+// tells what has none from what the wipe left, so a wipe is in the journal for as short as
+// can be: from right before its first byte until somebody sees what became of it.
 func (c changes) halfWiped(id string, e blockdev.Evidence) string {
 	i := slices.IndexFunc(c, func(c begun.Change) bool { return c.ID == id && c.What == toWipe && c.Done == nil })
 	if id == "" || i < 0 || len(e.Signatures) > 0 {
@@ -135,9 +138,8 @@ func (a *Agent) settle(nls *v1alpha1.NodeLocalStorage, seen sighting) error {
 // isOver reports whether nobody will go on with a change of a disk.
 func (a *Agent) isOver(c begun.Change, d disk, seen sighting, spec v1alpha1.StorageSpec) bool {
 	if c.What == toWipe {
-		isHeld := len(d.keep) > 0
-		asBefore := d.contents == c.Contents || d.halfWiped == c.Contents
-		return !slices.Contains(spec.ResourceToBeInited.Wipe, v1alpha1.DeviceToBeWiped{ID: c.ID, Contents: c.Contents}) || !isHeld && !asBefore
+		isWanted := slices.Contains(spec.ResourceToBeInited.Wipe, v1alpha1.DeviceToBeWiped{ID: c.ID, Contents: c.Contents})
+		return !isWanted || isSomebodys(d) || len(d.keep) == 0 && (d.contents == c.Contents || d.halfWiped != c.Contents)
 	}
 	identity, isWanted := a.identity(d.Path), false
 	for path, what := range wanted(spec) {
@@ -145,6 +147,13 @@ func (a *Agent) isOver(c begun.Change, d disk, seen sighting, spec v1alpha1.Stor
 	}
 	isUsed := slices.Contains([]string{inGroup, blockdev.IsMounted, blockdev.HasSignature}, d.refused.Reason)
 	return !isWanted || d.blank || isUsed && !seen.unfinished[identity]
+}
+
+// isSomebodys reports whether somebody uses a disk. What is on it when they let go of it is
+// theirs, though nobody may recognise it.
+func isSomebodys(d disk) bool {
+	uses := []string{isTaken, partOfTaken, inGroup, blockdev.IsRoot, blockdev.IsMounted, blockdev.IsSwap, blockdev.HasHolder, blockdev.IsInUse}
+	return slices.ContainsFunc(d.keep, func(o initplan.Objection) bool { return slices.Contains(uses, o.Reason) })
 }
 
 // wipedNow remembers that a device was wiped.

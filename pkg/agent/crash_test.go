@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -41,6 +42,9 @@ type mortal struct {
 	unfinished map[string]bool   // by path: an xfs that says that it was never finished
 	made       map[string]int    // by path: file systems that were finished
 	wiped      map[string]int    // by path: wipes that were finished
+	agreed     bool              // a wipe had nothing left to look at
+	inUse      map[string]bool   // by path: what some program has for itself
+	noWipe     error             // why no wipe comes so far as to look
 }
 
 // The disks of a mortal. Two of them are nobody's business.
@@ -54,6 +58,7 @@ func newMortal(t *testing.T, k *provisiontest.Killer) *mortal {
 	m := &mortal{
 		station: newStation(t, one, other, theirs, blank), killer: k,
 		data: map[string]string{}, unfinished: map[string]bool{}, made: map[string]int{}, wiped: map[string]int{},
+		inUse: map[string]bool{},
 	}
 	m.put(theirs, "ext4")
 	m.client.PrependReactor("patch", "*", func(clienttesting.Action) (bool, runtime.Object, error) {
@@ -62,6 +67,10 @@ func newMortal(t *testing.T, k *provisiontest.Killer) *mortal {
 	})
 	return m
 }
+
+// Where there is data that nobody recognises: where an agent leaves some, and where
+// somebody else does.
+const halfDone, ofSomebody = "in its first MiB", "in its first MiB, and its last one"
 
 // put has somebody else write what programs recognise on a disk.
 func (m *mortal) put(path, signature string) {
@@ -74,6 +83,31 @@ func (m *mortal) put(path, signature string) {
 	defer m.mu.Unlock()
 	delete(m.data, path)
 	delete(m.unfinished, path)
+}
+
+// putRaw has somebody else write what nobody recognises over a disk.
+func (m *mortal) putRaw(path string) {
+	m.put(path, "")
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.data[path] = ofSomebody
+}
+
+// use has somebody else have a disk for itself, or let it go.
+func (m *mortal) use(path string, inUse bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.inUse[path] = inUse
+}
+
+// wantRaw checks that what putRaw wrote is as it was.
+func (m *mortal) wantRaw(path string) {
+	m.t.Helper()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.data[path] != ofSomebody {
+		m.t.Errorf("after death %q the data of somebody on %s became %q", m.killer.Struck(), path, m.data[path])
+	}
 }
 
 // on returns what is on a disk: who would recognise it.
@@ -154,6 +188,7 @@ func (m *mortal) inspect(ctx context.Context, path string) (blockdev.Evidence, e
 	if len(e.Signatures) == 0 {
 		e.Data = m.data[path]
 	}
+	e.Busy = m.inUse[path]
 	return e, err
 }
 
@@ -174,7 +209,7 @@ func contentsOf(e blockdev.Evidence) string {
 	case len(e.Signatures) > 0:
 		return "contents of " + e.Signatures[0].Type
 	case e.Data != "":
-		return "contents of data"
+		return "contents of data " + e.Data
 	}
 	return ""
 }
@@ -214,7 +249,7 @@ func (m *mortal) Format(ctx context.Context, path, fsType string, options ...str
 	}
 	m.mu.Lock()
 	if died != nil {
-		m.data[path], m.unfinished[path] = "in its first MiB", fsType == "xfs"
+		m.data[path], m.unfinished[path] = halfDone, fsType == "xfs"
 		m.mu.Unlock()
 		return died
 	}
@@ -239,10 +274,13 @@ func (m *mortal) Mount(ctx context.Context, device, target, fsType string, optio
 	return m.killer.Pass("after mount")
 }
 
-// Wipe takes signatures first, and both ends last.
+// Wipe looks, takes signatures first, and both ends last.
 func (m *mortal) Wipe(ctx context.Context, order wipe.Order, _ func(done, of capacity.Bytes)) error {
-	if err := m.killer.Pass("before wipefs"); err != nil {
+	if err := m.killer.Pass("before a wipe looks"); err != nil {
 		return err
+	}
+	if m.noWipe != nil {
+		return m.noWipe
 	}
 	e, err := m.inspect(ctx, order.Path)
 	if err != nil {
@@ -251,9 +289,13 @@ func (m *mortal) Wipe(ctx context.Context, order wipe.Order, _ func(done, of cap
 	if on := contentsOf(e); order.Contents != "" && on != order.Contents {
 		return fmt.Errorf("%w: %s", wipe.ErrChanged, on)
 	}
+	m.agreed = true
+	if err := order.Begin(); err != nil {
+		return err
+	}
 	m.put(order.Path, "")
 	m.mu.Lock()
-	m.data[order.Path] = "in its first MiB"
+	m.data[order.Path] = halfDone
 	m.mu.Unlock()
 	if err := m.killer.Pass("after wipefs, before the ends are zeroed"); err != nil {
 		return err
@@ -499,19 +541,22 @@ func (m *mortal) wantNothingElse() {
 }
 
 // TestADiskThatSomebodyUsesAfterADeathIsTheirs ends the agent at each point of each
-// chapter, and has somebody put a file system on the disks that were being made something.
-// Nothing of what was begun is a reason to touch it.
+// chapter, and has somebody write to the disks that were being made something. Nothing of
+// what was begun is a reason to touch a file system. What nobody recognises can be told
+// from what is half done only where nothing was begun.
 func TestADiskThatSomebodyUsesAfterADeathIsTheirs(t *testing.T) {
 	for _, c := range initChapters {
 		if c.disks == nil {
 			continue // nothing is made of a blank disk
 		}
-		t.Run(c.name, func(t *testing.T) {
-			provisiontest.Everywhere(t, func(t *testing.T, k *provisiontest.Killer) {
-				t.Helper()
-				synctest.Test(t, func(t *testing.T) { c.usurp(newMortal(t, k)) })
+		for how, usurp := range map[string]func(initChapter, *mortal){"": initChapter.usurp, ", with raw data": initChapter.usurpRaw} {
+			t.Run(c.name+how, func(t *testing.T) {
+				provisiontest.Everywhere(t, func(t *testing.T, k *provisiontest.Killer) {
+					t.Helper()
+					synctest.Test(t, func(t *testing.T) { usurp(c, newMortal(t, k)) })
+				})
 			})
-		})
+		}
 	}
 }
 
@@ -519,19 +564,9 @@ func (c initChapter) usurp(m *mortal) {
 	m.t.Helper()
 	c.die(m)
 	made, done := maps.Clone(m.made), maps.Clone(m.wiped)
-	var taken []string
-	for _, path := range c.disks {
-		on := m.on(path)
-		if strings.HasPrefix(on, "LVM2_member of ") || m.made[path] > 0 {
-			continue // it is what it was to become, and serves
-		}
-		if on == "LVM2_member" {
-			if _, err := m.fake.Run(context.Background(), "lvm", "pvremove", "--", path); err != nil {
-				m.t.Fatal(err)
-			}
-		}
+	taken := c.toTake(m)
+	for _, path := range taken {
 		m.put(path, "btrfs")
-		taken = append(taken, path)
 	}
 	m.goOn()
 	for _, path := range taken {
@@ -543,10 +578,149 @@ func (c initChapter) usurp(m *mortal) {
 		m.t.Errorf("after death %q file systems made %v, then %v; wiped %v, then %v", m.killer.Struck(), made, m.made, done, m.wiped)
 	}
 	if len(taken) > 0 {
-		if left, err := begun.New(m.root).List(); err != nil || slices.ContainsFunc(left, func(c begun.Change) bool { return c.Done == nil }) {
-			m.t.Errorf("after death %q it is still remembered that %+v was begun, %v", m.killer.Struck(), left, err)
+		if left := m.begun(); len(left) > 0 {
+			m.t.Errorf("after death %q it is still remembered that %+v was begun", m.killer.Struck(), left)
 		}
 	}
 	m.stop()
 	m.pass(time.Second)
+}
+
+func (c initChapter) usurpRaw(m *mortal) {
+	m.t.Helper()
+	c.die(m)
+	left := m.begun()
+	if !m.agreed && slices.ContainsFunc(left, func(c begun.Change) bool { return c.What == toWipe }) {
+		m.t.Errorf("after death %q it is remembered that a wipe was begun, and it did not come so far", m.killer.Struck())
+	}
+	var theirs []string
+	for _, path := range c.toTake(m) {
+		m.putRaw(path)
+		if !slices.ContainsFunc(left, func(c begun.Change) bool { return c.ID == "serial-"+filepath.Base(path) }) {
+			theirs = append(theirs, path)
+		}
+	}
+	m.goOn()
+	for _, path := range theirs {
+		m.wantRaw(path)
+	}
+	m.stop()
+	m.pass(time.Second)
+}
+
+// toTake returns the disks of the chapter, blank or half made something. One that is what
+// it was to become serves, and is left out.
+func (c initChapter) toTake(m *mortal) []string {
+	m.t.Helper()
+	var free []string
+	for _, path := range c.disks {
+		on := m.on(path)
+		if strings.HasPrefix(on, "LVM2_member of ") || m.made[path] > 0 {
+			continue
+		}
+		if on == "LVM2_member" {
+			if _, err := m.fake.Run(context.Background(), "lvm", "pvremove", "--", path); err != nil {
+				m.t.Fatal(err)
+			}
+		}
+		free = append(free, path)
+	}
+	return free
+}
+
+// begun returns what is remembered to have been begun and not to have ended.
+func (m *mortal) begun() changes {
+	m.t.Helper()
+	left, err := begun.New(m.root).List()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return slices.DeleteFunc(left, func(c begun.Change) bool { return c.Done != nil })
+}
+
+// rawToWipe is the leave to wipe a disk on which there is halfDone.
+var rawToWipe = v1alpha1.DeviceToBeWiped{ID: "serial-vdc", Contents: "contents of data " + halfDone}
+
+// newRaw is a mortal whose spec has that leave for a disk that holds just that.
+func newRaw(t *testing.T) *mortal {
+	t.Helper()
+	m := newMortal(t, &provisiontest.Killer{})
+	m.data[one] = halfDone
+	m.apply(wiped(rawToWipe.ID, rawToWipe.Contents, one))
+	return m
+}
+
+// wantVoid runs another agent, to which the leave is none for what somebody else wrote.
+func (m *mortal) wantVoid() {
+	m.t.Helper()
+	m.goOn()
+	m.wantRaw(one)
+	m.wantCondition("DevicesReady", "False ContentsChanged")
+	if left := m.begun(); len(left) > 0 {
+		m.t.Errorf("it is remembered that %+v was begun", left)
+	}
+	m.stop()
+	m.pass(time.Second)
+}
+
+// TestAWipeThatNeverTouchedADiskIsNoLeaveForWhatComesNext has a wipe fail before it could
+// change anything, and the agent be away while somebody uses the disk.
+func TestAWipeThatNeverTouchedADiskIsNoLeaveForWhatComesNext(t *testing.T) {
+	for name, why := range map[string]error{
+		"the agent is told to stop": context.Canceled,
+		"it cannot be read":         syscall.EIO,
+		"it is in use":              wipe.ErrInUse,
+		"it has changed":            wipe.ErrChanged,
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				m := newRaw(t)
+				m.noWipe = why
+				m.startOn(m.life())
+				m.pass(time.Second)
+				m.stop()
+				m.pass(time.Second)
+				if left := m.begun(); len(left) > 0 {
+					t.Errorf("it is remembered that %+v was begun", left)
+				}
+				m.noWipe = nil
+				m.putRaw(one)
+				m.wantVoid()
+			})
+		})
+	}
+}
+
+// TestAWipeThatWasBegunIsForgottenWhenNothingOfItIsLeftToDo has an agent die right after
+// it began, and the next one see why that is no leave any more.
+func TestAWipeThatWasBegunIsForgottenWhenNothingOfItIsLeftToDo(t *testing.T) {
+	for name, see := range map[string]func(m *mortal){
+		"the disk is as it was": func(m *mortal) {
+			m.noWipe = syscall.EIO
+			m.startOn(m.life())
+			m.pass(time.Second)
+			m.noWipe = nil
+		},
+		"somebody uses the disk": func(m *mortal) {
+			m.putRaw(one)
+			m.use(one, true)
+			m.startOn(m.life())
+			m.pass(time.Second)
+			m.use(one, false)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				m := newRaw(t)
+				if err := begun.New(m.root).Put(begun.Change{ID: rawToWipe.ID, What: toWipe, Contents: rawToWipe.Contents}); err != nil {
+					t.Fatal(err)
+				}
+				see(m)
+				m.stop()
+				m.pass(time.Second)
+				m.putRaw(one)
+				m.wantVoid()
+			})
+		})
+	}
 }

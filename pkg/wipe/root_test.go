@@ -264,12 +264,59 @@ func TestWhatIsLeftAlone(t *testing.T) {
 			if tc.edit != nil {
 				tc.edit(&order)
 			}
+			order.Begin = func() error {
+				t.Error("it was told that it begins")
+				return nil
+			}
 			before := l.sum(l.disk)
 			if err := l.wipe(order); !errors.Is(err, tc.want) {
 				t.Errorf("got %v, want %v", err, tc.want)
 			}
 			if l.sum(l.disk) != before {
 				t.Error("something on it is not as it was")
+			}
+		})
+	}
+}
+
+// TestAWipeSaysThatItBeginsBeforeItDoesAndAfterAllElse looks at the device when it is told.
+func TestAWipeSaysThatItBeginsBeforeItDoesAndAfterAllElse(t *testing.T) {
+	errNo := errors.New("no")
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	for name, tc := range map[string]struct {
+		ctx    context.Context
+		answer error
+		told   int
+		want   error
+	}{
+		"it may":                      {t.Context(), nil, 1, nil},
+		"it may not":                  {t.Context(), errNo, 1, errNo},
+		"it is to stop before it can": {stopped, nil, 0, context.Canceled},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t)
+			l.partitioned()
+			before, told := l.sum(l.disk), 0
+			order := l.order(l.disk, Zero)
+			order.Begin = func() error {
+				told++
+				if l.sum(l.disk) != before {
+					t.Error("something was destroyed before it was told")
+				}
+				if file, err := os.OpenFile(l.disk, os.O_RDONLY|unix.O_EXCL, 0); !errors.Is(err, unix.EBUSY) {
+					t.Errorf("somebody else has the device alone: %v, %v", file, err)
+				}
+				return tc.answer
+			}
+			if err := New(hostexec.OnHost("/"), "/").Wipe(tc.ctx, order, quietly); !errors.Is(err, tc.want) {
+				t.Errorf("got %v, want %v", err, tc.want)
+			}
+			if told != tc.told {
+				t.Errorf("it was told %d times, want %d", told, tc.told)
+			}
+			if isAsBefore := l.sum(l.disk) == before; isAsBefore != (tc.want != nil) {
+				t.Errorf("it is as before: %t", isAsBefore)
 			}
 		})
 	}

@@ -49,6 +49,10 @@ type Order struct {
 	// Contents is what must be on it, as package blockdev says; empty for whatever is.
 	Contents string
 	Method   Method
+	// Begin, if any, is called once when nothing is left but to do it: the device is ours
+	// alone, it may be wiped and has the Contents. When it fails, or was never called,
+	// nothing on the device was changed.
+	Begin func() error
 }
 
 // Host wipes devices of one host. Its methods may be called from any goroutine.
@@ -107,6 +111,9 @@ func (h *Host) destroy(ctx context.Context, claim *devfile.Claim, order Order, p
 			return fmt.Errorf("%w: it is %s now, and was to be %s", ErrChanged, is, order.Contents)
 		}
 	}
+	if err := order.begin(ctx); err != nil {
+		return err
+	}
 	if err := h.signatures(ctx, evidence); err != nil {
 		return err
 	}
@@ -114,6 +121,15 @@ func (h *Host) destroy(ctx context.Context, claim *devfile.Claim, order Order, p
 		return err
 	}
 	return ends(ctx, claim)
+}
+
+// begin tells whoever asked that the next step destroys something. Where ctx has ended
+// there would be no next step.
+func (o Order) begin(ctx context.Context) error {
+	if err := ctx.Err(); err != nil || o.Begin == nil {
+		return err
+	}
+	return o.Begin()
 }
 
 // mayBe refuses whatever is not to be wiped, whoever asks. That it is busy is our doing.
