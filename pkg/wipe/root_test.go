@@ -282,17 +282,15 @@ func TestWhatIsLeftAlone(t *testing.T) {
 // TestAWipeSaysThatItBeginsBeforeItDoesAndAfterAllElse looks at the device when it is told.
 func TestAWipeSaysThatItBeginsBeforeItDoesAndAfterAllElse(t *testing.T) {
 	errNo := errors.New("no")
-	stopped, stop := context.WithCancel(t.Context())
-	stop()
 	for name, tc := range map[string]struct {
-		ctx    context.Context
-		answer error
-		told   int
-		want   error
+		stopped bool
+		answer  error
+		told    int
+		want    error
 	}{
-		"it may":                      {t.Context(), nil, 1, nil},
-		"it may not":                  {t.Context(), errNo, 1, errNo},
-		"it is to stop before it can": {stopped, nil, 0, context.Canceled},
+		"it may":                      {false, nil, 1, nil},
+		"it may not":                  {false, errNo, 1, errNo},
+		"it is to stop before it can": {true, nil, 0, context.Canceled},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t)
@@ -309,7 +307,12 @@ func TestAWipeSaysThatItBeginsBeforeItDoesAndAfterAllElse(t *testing.T) {
 				}
 				return tc.answer
 			}
-			if err := New(hostexec.OnHost("/"), "/").Wipe(tc.ctx, order, quietly); !errors.Is(err, tc.want) {
+			ctx, stop := context.WithCancel(t.Context())
+			defer stop()
+			if tc.stopped {
+				stop()
+			}
+			if err := New(hostexec.OnHost("/"), "/").Wipe(ctx, order, quietly); !errors.Is(err, tc.want) {
 				t.Errorf("got %v, want %v", err, tc.want)
 			}
 			if told != tc.told {
