@@ -141,6 +141,7 @@ func (r *csiRun) addNode(ctx context.Context) error {
 	r.closers = append(r.closers, func() error { volumes.Close(); return nil })
 	remembered := known{standing, book}
 	keeper := iolimit.NewKeeper(iolimit.Root(filepath.Join(r.o.hostRoot, "sys/fs/cgroup")), root, remembered)
+	before := former{kubelet: filepath.Clean(r.o.kubeletDir), book: book, blocks: blocks, mounts: mounter, devices: root, standing: standing}
 	events := recorder(ctx, r.core, "open-local-csi", r.o.node)
 	examiner := health.NewExaminer(root, clock.RealClock{})
 	watcher, err := health.NewWatcher(health.Options{
@@ -154,10 +155,10 @@ func (r *csiRun) addNode(ctx context.Context) error {
 	r.follow = append(r.follow, own.Run, func(ctx context.Context) {
 		if recalled(ctx, logical) {
 			close(looked)
-			keeper.Resume(standing.Open())
-			keeper.Resume(disksInUse(ctx, book, blocks))
-			keeper.Run(ctx, clock.RealClock{}, r.o.limitsEvery)
+			before.handOver(ctx, keeper)
 		}
+	}, func(ctx context.Context) {
+		keeper.Run(ctx, clock.RealClock{}, r.o.limitsEvery)
 	}, func(ctx context.Context) {
 		waitFor(ctx, looked, r.o.healthEvery) // whose the volumes are
 		watcher.Run(ctx, clock.RealClock{}, r.o.healthEvery)

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/open-local/open-local/pkg/volume"
 )
 
 // A Line is what one line of io.max holds a device to. Zero is unlimited, which the
@@ -23,6 +25,15 @@ const unlimited = "max"
 func (l Line) format(device uint64) string {
 	return fmt.Sprintf("%d:%d rbps=%s wbps=%s riops=%s wiops=%s", unix.Major(device), unix.Minor(device),
 		formatValue(l.ReadBPS), formatValue(l.WriteBPS), formatValue(l.ReadIOPS), formatValue(l.WriteIOPS))
+}
+
+// limits returns the limits that the line holds reads and writes to: the tighter of both
+// where somebody else has made them differ.
+func (l Line) limits() volume.Limits {
+	tightest := func(a, b uint64) int64 {
+		return tighter(int64(min(a, math.MaxInt64)), int64(min(b, math.MaxInt64)))
+	}
+	return volume.Limits{BPS: tightest(l.ReadBPS, l.WriteBPS), IOPS: tightest(l.ReadIOPS, l.WriteIOPS)}
 }
 
 func formatValue(limit uint64) string {

@@ -48,6 +48,7 @@ type use struct {
 	path   string // of its device
 	device uint64 // its number when it was last seen; 0 when it was not yet
 	asked  volume.Limits
+	over   bool // it has ended, and its limits are still to be taken off
 }
 
 // NewKeeper returns a Keeper of the cgroups at root.
@@ -66,16 +67,18 @@ func (k *Keeper) Use(ctx context.Context, id, path string, asked volume.Limits) 
 	return k.settle(ctx, id)
 }
 
-// Release says that the volume is in use no more, and takes its limits off.
+// Release says that the volume is in use no more, and takes its limits off. Should that
+// fail, Look tries again, as does another Release.
 func (k *Keeper) Release(ctx context.Context, id string) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	was := k.used[id]
-	delete(k.used, id)
-	if was.device == 0 {
+	u, known := k.used[id]
+	if !known {
 		return nil
 	}
-	return k.set(ctx, was.device)
+	u.over = true
+	k.used[id] = u
+	return k.end(ctx, id)
 }
 
 // Resume says which volumes were in use before this process began: the paths of their
@@ -88,6 +91,49 @@ func (k *Keeper) Resume(open map[string]string) {
 			k.used[id] = use{path: path}
 		}
 	}
+}
+
+// Found is which volumes there are when a process begins: the paths of their devices, by
+// volume.
+type Found struct {
+	Used map[string]string // somebody is shown them
+	Idle map[string]string // nobody is
+}
+
+// TakeOver goes on with what a former process was doing. find tells what there is, given
+// what each device, by its number, is held to; no use begins or ends meanwhile. Look then
+// holds those that are used to their limits, and takes off what was left on idle ones,
+// which are never held to anything. If no limits are kept with a volume that is used, only
+// whoever asked for them knew: it stays held to what it is.
+func (k *Keeper) TakeOver(find func(held map[uint64]Line) (Found, error)) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	held, err := k.root.Lines()
+	if err != nil && !cannot(err) {
+		return err
+	}
+	found, err := find(held)
+	if err != nil {
+		return err
+	}
+	take := func(id string, u use) {
+		if _, known := k.used[id]; !known {
+			k.used[id] = u
+		}
+	}
+	for id, path := range found.Used {
+		u := use{path: path}
+		if k.book.Limits(id) == (volume.LimitChange{}) {
+			if file, err := k.files.Look(path); err == nil {
+				u.asked = held[file.Device].limits()
+			}
+		}
+		take(id, u)
+	}
+	for id, path := range found.Idle {
+		take(id, use{path: path, over: true})
+	}
+	return nil
 }
 
 // Run looks after every limit so often, and whenever the book changed, until ctx ends.
@@ -112,13 +158,18 @@ func (k *Keeper) Run(ctx context.Context, clock clock.WithTicker, every time.Dur
 	}
 }
 
-// Look holds every volume in use to its limits, once.
+// Look holds every volume in use to its limits, once, and takes off those of volumes that
+// are not any more.
 func (k *Keeper) Look(ctx context.Context) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	problems := map[string]error{}
-	for id := range k.used {
-		if err := k.settle(ctx, id); err != nil {
+	for id, u := range k.used {
+		do := k.settle
+		if u.over {
+			do = k.end
+		}
+		if err := do(ctx, id); err != nil {
 			problems[err.Error()] = err // that the node cannot limit is one problem
 		}
 	}
@@ -147,20 +198,39 @@ func (k *Keeper) settle(ctx context.Context, id string) error {
 	return k.set(ctx, u.device)
 }
 
+// end takes the limits of a volume off whose use is over, and forgets it once they are;
+// k.mu is held. A device that is not there has none.
+func (k *Keeper) end(ctx context.Context, id string) error {
+	u := k.used[id]
+	if u.device == 0 {
+		file, err := k.files.Look(u.path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("looking at the device of volume %s: %w", id, err)
+		}
+		u.device = file.Device
+	}
+	if u.device != 0 {
+		if err := k.set(ctx, u.device); err != nil {
+			return err
+		}
+	}
+	delete(k.used, id)
+	return nil
+}
+
 // set holds the device to the tightest limits of the volumes that use it: several can
 // show the same snapshot. k.mu is held.
 func (k *Keeper) set(ctx context.Context, device uint64) error {
 	var limits volume.Limits
 	for id, u := range k.used {
-		if u.device == device {
+		if u.device == device && !u.over {
 			its := k.book.Limits(id).Of(u.asked)
 			limits.BPS, limits.IOPS = tighter(limits.BPS, its.BPS), tighter(limits.IOPS, its.IOPS)
 		}
 	}
 	changed, err := k.root.Set(device, limits)
-	cannot := errors.Is(err, ErrUnsupported) || errors.Is(err, ErrNoPods)
 	switch {
-	case cannot && limits == volume.Limits{}:
+	case cannot(err) && limits == volume.Limits{}:
 		return nil // as is wanted
 	case err != nil:
 		return fmt.Errorf("limiting device %d:%d to %d bytes and %d operations a second (0: no limit): %w",
@@ -170,6 +240,9 @@ func (k *Keeper) set(ctx context.Context, device uint64) error {
 	}
 	return nil
 }
+
+// cannot reports whether err says that a limit does not hold now, whatever it is.
+func cannot(err error) bool { return errors.Is(err, ErrUnsupported) || errors.Is(err, ErrNoPods) }
 
 // tighter returns the smaller limit; zero is none.
 func tighter(a, b int64) int64 {

@@ -134,6 +134,107 @@ func TestResumingForgetsNothing(t *testing.T) {
 	k.wantWritten("253:1 rbps=5 wbps=5 riops=max wiops=max")
 }
 
+func TestWhatAFormerProcessDidIsTakenOver(t *testing.T) {
+	const nine, other, none = "253:1 rbps=9 wbps=9 riops=max wiops=max", "253:1 rbps=5 wbps=6 riops=max wiops=7", "253:1 rbps=max wbps=max riops=max wiops=max"
+	kept := volume.LimitChange{BPS: limit(9)}
+	used, idle := Found{Used: map[string]string{"a": "/dev/a"}}, Found{Idle: map[string]string{"a": "/dev/a"}}
+	for name, tc := range map[string]struct {
+		kept         volume.LimitChange
+		before       string
+		found        Found
+		begun        func(k keeping) // before it was taken over
+		looked, anew string          // what was written then, and when the cgroup was made anew
+	}{
+		"a volume in use whose limits are gone":             {kept: kept, found: used, looked: nine, anew: nine},
+		"a volume in use that is held as it should be":      {kept: kept, before: nine, found: used, looked: nine, anew: nine},
+		"a volume in use that is held otherwise":            {kept: kept, before: other, found: used, looked: nine, anew: nine},
+		"a volume in use with which no limits are kept":     {before: other, found: used, looked: "253:1 rbps=5 wbps=5 riops=7 wiops=7", anew: "253:1 rbps=5 wbps=5 riops=7 wiops=7"},
+		"a volume in use with which it is kept that none":   {kept: volume.LimitChange{BPS: limit(0)}, before: nine, found: used, looked: none},
+		"a volume in use that never had limits":             {found: used},
+		"an idle volume with limits that nobody ever used":  {kept: kept, found: idle},
+		"an idle volume on which limits were left":          {kept: kept, before: nine, found: idle, looked: none},
+		"an idle volume that has no device":                 {kept: kept, before: nine, found: Found{Idle: map[string]string{"a": "/dev/gone"}}, looked: nine},
+		"a volume whose use began before":                   {found: idle, begun: func(k keeping) { k.use("a", "/dev/a", volume.Limits{BPS: 9}) }, looked: nine, anew: nine},
+		"an idle volume on a device that another has begun": {found: idle, begun: func(k keeping) { k.use("b", "/dev/a", volume.Limits{BPS: 9}) }, looked: nine, anew: nine},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := keep(t)
+			k.host.kept["a"] = tc.kept
+			if tc.begun != nil {
+				tc.begun(k)
+			} else {
+				k.kernel(tc.before)
+			}
+			if err := k.TakeOver(func(map[uint64]Line) (Found, error) { return tc.found, nil }); err != nil {
+				t.Fatal(err)
+			}
+			k.look()
+			k.wantWritten(tc.looked)
+			k.look()
+			k.wantWritten(tc.anew)
+		})
+	}
+}
+
+func TestNoUseEndsWhileItIsFound(t *testing.T) {
+	k := keep(t)
+	k.host.kept["a"] = volume.LimitChange{BPS: limit(9)}
+	ended := make(chan error)
+	if err := k.TakeOver(func(map[uint64]Line) (Found, error) {
+		go func() { ended <- k.Release(t.Context(), "a") }()
+		return Found{Used: map[string]string{"a": "/dev/a"}}, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	k.look()
+	k.wantWritten("")
+}
+
+func TestANodeWithoutLimitsIsTakenOver(t *testing.T) {
+	h := host{devices: map[string]uint64{"/dev/a": 1}}
+	k := NewKeeper(tree(t, nil), h, h)
+	if err := k.TakeOver(func(map[uint64]Line) (Found, error) { return Found{Idle: map[string]string{"a": "/dev/a"}}, nil }); err != nil {
+		t.Error(err)
+	}
+	if err := k.Look(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAUseThatHasEndedLeavesNoLimit(t *testing.T) {
+	const held, none = "253:300 rbps=9 wbps=9 riops=max wiops=max", "253:300 rbps=max wbps=max riops=max wiops=max"
+	for name, again := range map[string]func(k keeping) error{
+		"when it is ended again":   func(k keeping) error { return k.Release(k.t.Context(), "b") },
+		"when it is looked after":  func(k keeping) error { return k.Look(k.t.Context()) },
+		"when it has never failed": nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := keep(t)
+			k.host.kept["b"] = volume.LimitChange{BPS: limit(9)}
+			k.Resume(map[string]string{"b": "/dev/b"}) // nobody has looked at it yet
+			if again != nil {
+				k.kernel("what no kernel writes")
+				if err := k.Release(t.Context(), "b"); err == nil {
+					t.Fatal("there is no error")
+				}
+			}
+			k.kernel(held)
+			if again == nil {
+				again = func(k keeping) error { return k.Release(k.t.Context(), "b") }
+			}
+			if err := again(k); err != nil {
+				t.Fatal(err)
+			}
+			k.wantWritten(none)
+			k.look()
+			k.wantWritten("")
+		})
+	}
+}
+
 func TestVolumesThatShowOneDeviceShareTheTightestLimits(t *testing.T) {
 	k := keep(t)
 	k.use("a", "/dev/a", volume.Limits{BPS: 5, IOPS: 70})
