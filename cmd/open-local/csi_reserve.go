@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -40,10 +41,20 @@ var refusals = []struct{ theirs, ours error }{
 
 // Reserve returns where the claim was placed.
 func (r *reserver) Reserve(ctx context.Context, want driver.Reservation) (driver.Decision, error) {
-	place, err := r.client.Reserve(ctx, reserve.Request{
-		Namespace: want.Namespace, Claim: want.Claim, Volume: want.Volume, Node: want.Node, VolumeType: string(want.Kind), Group: want.Group,
-	})
-	return driver.Decision{Group: place.Group, Identity: place.Identity, Path: place.Path}, inOurWords(err)
+	attempt := rand.Text()
+	place, err := r.client.Reserve(ctx, theirRequest(want, attempt))
+	return driver.Decision{Group: place.Group, Identity: place.Identity, Path: place.Path, Attempt: attempt}, inOurWords(err)
+}
+
+// GiveUp ends that.
+func (r *reserver) GiveUp(ctx context.Context, was driver.Reservation, d driver.Decision) error {
+	return inOurWords(r.client.GiveUp(ctx, theirRequest(was, d.Attempt)))
+}
+
+func theirRequest(r driver.Reservation, attempt string) reserve.Request {
+	return reserve.Request{
+		Namespace: r.Namespace, Claim: r.Claim, Volume: r.Volume, Node: r.Node, VolumeType: string(r.Kind), Group: r.Group, Attempt: attempt,
+	}
 }
 
 // Keep has room kept on a node.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -92,6 +93,28 @@ func TestWhatTheExtenderRefusesMeansTheSameToTheDriver(t *testing.T) {
 		if !errors.Is(err, test.want) || !strings.Contains(err.Error(), test.answer.Error()) {
 			t.Errorf("%q became %q, want %q", test.answer, err, test.want)
 		}
+	}
+}
+
+func TestEveryAttemptIsGivenUpAlone(t *testing.T) {
+	var asked []string
+	extender := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.Method+" "+r.URL.Query().Get("attempt"))
+		_, _ = fmt.Fprint(w, `{"node":"n1"}`)
+	}))
+	defer extender.Close()
+	r := &reserver{reserve.New(extender.URL, nil)}
+	want := driver.Reservation{Namespace: "default", Claim: "data", Volume: "local-1", Node: "n1"}
+	first, err := r.Reserve(t.Context(), want)
+	second, again := r.Reserve(t.Context(), want)
+	if err := errors.Join(err, again, r.GiveUp(t.Context(), want, first)); err != nil {
+		t.Fatal(err)
+	}
+	if first.Attempt == "" || first.Attempt == second.Attempt {
+		t.Errorf("the attempts are %q and %q", first.Attempt, second.Attempt)
+	}
+	if want := []string{"POST " + first.Attempt, "POST " + second.Attempt, "DELETE " + first.Attempt}; !slices.Equal(asked, want) {
+		t.Errorf("asked %q, want %q", asked, want)
 	}
 }
 

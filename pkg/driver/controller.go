@@ -74,12 +74,15 @@ type Decision struct {
 	// Identity is who the device or file system of a volume of another type is, and Path
 	// what it is called.
 	Identity, Path string
+	Attempt        string // in which it was asked, for GiveUp
 }
 
 // reserver asks the scheduler where on the node a claim was placed, and to keep room until
 // a report shows what was made. Errors: ErrNoRoom, ErrUndecided.
 type reserver interface {
 	Reserve(ctx context.Context, r Reservation) (Decision, error)
+	// GiveUp ends what Reserve did: the node refused, and is at it no more.
+	GiveUp(ctx context.Context, r Reservation, d Decision) error
 	Keep(ctx context.Context, r Room) error
 	GiveBack(ctx context.Context, r Room) error
 }

@@ -144,12 +144,13 @@ func TestTheSchedulerDecidesTheGroup(t *testing.T) {
 		scheduler reserver
 		want      []string
 		code      codes.Code
+		givenUp   bool // the place, since its node refused it
 	}{
 		"it names a group":                      {scheduler: reserver{group: "slow"}, want: []string{"slow/" + id}},
 		"it finds no room":                      {scheduler: reserver{err: fmt.Errorf("vg full: %w", driver.ErrNoRoom)}, code: codes.ResourceExhausted},
 		"it does not answer":                    {scheduler: reserver{err: driver.ErrUndecided}, code: codes.Unavailable},
-		"it names a group that is not managed":  {scheduler: reserver{group: "other"}, code: codes.ResourceExhausted},
-		"it names a group that has become full": {scheduler: reserver{group: "tiny"}, code: codes.ResourceExhausted},
+		"it names a group that is not managed":  {scheduler: reserver{group: "other"}, code: codes.ResourceExhausted, givenUp: true},
+		"it names a group that has become full": {scheduler: reserver{group: "tiny"}, code: codes.ResourceExhausted, givenUp: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			host, p := newFakeHost(t, map[string]capacity.Bytes{"fast": 1024 * mib, "slow": 1024 * mib, "tiny": 4 * mib})
@@ -162,6 +163,12 @@ func TestTheSchedulerDecidesTheGroup(t *testing.T) {
 			asked := []driver.Reservation{{Namespace: "default", Claim: "data", Volume: id, Node: nodeName, Kind: volume.LVM}}
 			if diff := cmp.Diff(asked, test.scheduler.asked); diff != "" {
 				t.Errorf("asked (-want +got):\n%s", diff)
+			}
+			if !test.givenUp {
+				asked = nil
+			}
+			if diff := cmp.Diff(asked, test.scheduler.given); diff != "" {
+				t.Errorf("given up (-want +got):\n%s", diff)
 			}
 		})
 	}

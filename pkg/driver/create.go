@@ -255,7 +255,11 @@ func (c *Controller) placeOn(ctx context.Context, w wanted, node string) (Place,
 	if err != nil {
 		return Place{}, fmt.Errorf("volume %s on node %s: %w", w.id, node, err)
 	}
-	return c.createOn(ctx, w, node, decision, false)
+	place, err := c.createOn(ctx, w, node, decision, false)
+	if noRoom(err) && !w.source.Given() { // half a copy may stand
+		c.giveUp(ctx, w.reservation(node), decision)
+	}
+	return place, err
 }
 
 // decide returns where on the node the volume goes, as far as it is not for the node to
@@ -263,9 +267,7 @@ func (c *Controller) placeOn(ctx context.Context, w wanted, node string) (Place,
 func (c *Controller) decide(ctx context.Context, w wanted, node string) (Decision, error) {
 	switch {
 	case c.o.Reserver != nil && w.claim != "":
-		return c.o.Reserver.Reserve(ctx, Reservation{
-			Namespace: w.namespace, Claim: w.claim, Volume: w.id, Node: node, Kind: w.parameters.Kind, Group: w.parameters.Group,
-		})
+		return c.o.Reserver.Reserve(ctx, w.reservation(node))
 	case w.parameters.Media == "" || w.parameters.Kind != volume.LVM:
 		return Decision{}, nil
 	}

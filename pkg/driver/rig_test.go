@@ -3,6 +3,7 @@ package driver_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"net"
 	"os"
@@ -268,6 +269,15 @@ type reserver struct {
 	lacking error         // what Keep says
 	kept    []driver.Room // in the order asked
 	ended   []driver.Room
+	given   []driver.Reservation // given up
+}
+
+func (r *reserver) GiveUp(_ context.Context, was driver.Reservation, d driver.Decision) error {
+	if d.Attempt != fmt.Sprint(len(r.asked)) {
+		return errors.New("this is another answer")
+	}
+	r.given = append(r.given, was)
+	return nil
 }
 
 func (r *reserver) Keep(_ context.Context, room driver.Room) error {
@@ -283,9 +293,9 @@ func (r *reserver) GiveBack(_ context.Context, room driver.Room) error {
 func (r *reserver) Reserve(_ context.Context, want driver.Reservation) (driver.Decision, error) {
 	r.asked = append(r.asked, want)
 	if want.Kind != volume.LVM {
-		return driver.Decision{Path: r.path, Identity: r.identity}, r.err
+		return driver.Decision{Path: r.path, Identity: r.identity, Attempt: fmt.Sprint(len(r.asked))}, r.err
 	}
-	return driver.Decision{Group: r.group, Path: r.path, Identity: r.identity}, r.err
+	return driver.Decision{Group: r.group, Path: r.path, Identity: r.identity, Attempt: fmt.Sprint(len(r.asked))}, r.err
 }
 
 func withReserver(r *reserver) func(*driver.ControllerOptions) {

@@ -27,6 +27,23 @@ func (c *Controller) keep(ctx context.Context, r Room) error {
 	return c.o.Reserver.Keep(ctx, r)
 }
 
+// reservation is what the scheduler is asked about w.
+func (w wanted) reservation(node string) Reservation {
+	return Reservation{Namespace: w.namespace, Claim: w.claim, Volume: w.id, Node: node, Kind: w.parameters.Kind, Group: w.parameters.Group}
+}
+
+// giveUp has the scheduler forget where on its node it placed a volume: the node was asked
+// for it, has nothing there to give and is not at it any more. A scheduler that does not
+// hear of it answers the same the next time, and then is told again.
+func (c *Controller) giveUp(ctx context.Context, r Reservation, d Decision) {
+	if c.o.Reserver == nil || r.Claim == "" {
+		return
+	}
+	if err := c.o.Reserver.GiveUp(context.WithoutCancel(ctx), r, d); err != nil {
+		klog.FromContext(ctx).V(2).Info("A place that was refused stays promised", "volume", r.Volume, "node", r.Node, "err", err)
+	}
+}
+
 // keepForSnapshot returns the space of a snapshot of that volume. With a scheduler it is
 // kept, and is what package extender finds when it starts anew meanwhile.
 func (c *Controller) keepForSnapshot(ctx context.Context, id string, of Place, policy volume.SnapshotPolicy) (capacity.Bytes, error) {

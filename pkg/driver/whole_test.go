@@ -214,6 +214,9 @@ func TestTheSchedulerDecidesWhichDisk(t *testing.T) {
 	scheduler.identity = "wwn-9"
 	_, err = csi.NewControllerClient(r.conn).CreateVolume(t.Context(), claim("other", "ext4", 1, of("Device")))
 	wantCode(t, err, codes.ResourceExhausted, "wwn-9")
+	if len(scheduler.given) != 1 || scheduler.given[0].Volume != "other" {
+		t.Errorf("given up are %+v", scheduler.given)
+	}
 }
 
 func TestADiskVolumeOfTheFirstOpenLocal(t *testing.T) {

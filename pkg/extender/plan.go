@@ -20,7 +20,8 @@ var errNoReport = errors.New(noReport)
 
 // A plan places the claims of one pod. On nearly every node that means all of them; a
 // node that counts some of them already, because the pod was there before, need only
-// have room for the others.
+// have room for the others. A claim that is promised where nothing may be put any more is
+// one of the others.
 type plan struct {
 	claims []volume.Claim
 	pinned []error // of claims: why only one node will do, or nil
@@ -38,7 +39,7 @@ func (s *Scheduler) plan(claims []volume.Claim) *plan {
 	p := &plan{claims: claims, pinned: pins(claims), whole: allocator.NewPlanner(claims, s.o.Prefer), parts: map[string]*part{}}
 	at := make([]string, len(claims))
 	for i := range claims {
-		if place, counted := s.ledger.Where(claims[i].Volume); counted {
+		if place, counted := s.ledger.Where(claims[i].Volume); counted && !place.Void {
 			at[i] = place.Node
 			if place.Exists {
 				p.pinned[i] = fmt.Errorf("%w: claim %s, node %s", errThere, claims[i].Name, place.Node)
@@ -59,8 +60,8 @@ func (s *Scheduler) plan(claims []volume.Claim) *plan {
 	return p
 }
 
-// place appends the places of the claims on the node to into; that of a claim which is
-// counted there already is Nowhere. The error is errNoReport or an *allocator.Misfit.
+// place appends the places of the claims on the node to into; that of a claim which
+// has its place there already is Nowhere. The error is errNoReport or an *allocator.Misfit.
 func (p *plan) place(view *ledger.View, into []capacity.Position) ([]capacity.Position, error) {
 	if !view.Reported {
 		return into, errNoReport

@@ -15,8 +15,8 @@ import (
 )
 
 // Reserve answers where on the node the claim's volume goes, and keeps the place. The
-// place of a volume that is there or promised is where it is; else what the pod held on
-// the node is promised, or the claim is placed now, together with all that its pod wants
+// place of a volume that is there or promised is where it is, unless it is only promised
+// where nothing may be put any more; else what the pod held on the node is promised, or the claim is placed now, together with all that its pod wants
 // there. The errors are those of package reserve.
 func (s *Scheduler) Reserve(ctx context.Context, r reserve.Request) (reserve.Answer, error) {
 	if !s.Ready() {
@@ -33,16 +33,17 @@ func (s *Scheduler) Reserve(ctx context.Context, r reserve.Request) (reserve.Ans
 	if err != nil {
 		return reserve.Answer{}, err
 	}
-	s.ledger.Making(s.o.volumeOf(claim.uid()), r.Node)
+	s.ledger.Making(s.o.volumeOf(claim.uid()), r.Node, r.Attempt)
 	if r.Group != "" && r.Group != place.Group {
 		return reserve.Answer{}, fmt.Errorf("%w: it lies in vg %s of node %s, not in vg %s", reserve.ErrElsewhere, place.Group, place.Node, r.Group)
 	}
+	kind := s.kindOf(claim, place)
 	answer := reserve.Answer{
 		Node:       place.Node,
-		VolumeType: string(kindOf(place.Kind)),
+		VolumeType: string(kindOf(kind)),
 		Claim:      claim.Key(),
 	}
-	switch place.Kind {
+	switch kind {
 	case capacity.Device:
 		answer.Device, answer.Identity = place.Group, s.identityOf(place)
 	case capacity.MountPoint:
@@ -51,6 +52,33 @@ func (s *Scheduler) Reserve(ctx context.Context, r reserve.Request) (reserve.Ans
 		answer.Group = place.Group
 	}
 	return answer, nil
+}
+
+// kindOf returns the kind of what is at the place. A node that does not report it now leaves
+// that to the claim's class.
+func (s *Scheduler) kindOf(claim *claimRecord, place ledger.Place) capacity.Kind {
+	if class, err := s.classOf(claim); place.Kind == capacity.Cut && class != nil && err == nil {
+		if params, err := volume.ParseParameters(class.Parameters); err == nil {
+			return params.Kind.Lies()
+		}
+	}
+	return place.Kind
+}
+
+// GiveUp gives back what Reserve has answered: the node refused to make the volume there, and
+// is at it no more. A place that was asked for again since is kept. The errors are those of
+// package reserve.
+func (s *Scheduler) GiveUp(r reserve.Request) error {
+	if !s.Ready() {
+		return fmt.Errorf("%w: %w", reserve.ErrNotReady, errNotReady)
+	}
+	if r.Volume == "" || r.Node == "" || r.Attempt == "" {
+		return fmt.Errorf("%w: attempt %q to make volume %q on node %q", reserve.ErrInvalid, r.Attempt, r.Volume, r.Node)
+	}
+	s.events.Lock()
+	defer s.events.Unlock()
+	s.ledger.Refused(volume.NameOf(r.Volume), r.Node, r.Attempt)
+	return nil
 }
 
 // identityOf returns who the device or file system at a place is, as its node reported it
@@ -84,7 +112,7 @@ func (s *Scheduler) placeOf(claim *claimRecord, node string) (ledger.Place, erro
 	name, selected := s.o.volumeOf(claim.uid()), claim.selected()
 	place, counted := s.ledger.Where(name)
 	switch {
-	case counted && place.Node == node:
+	case counted && place.Node == node && !place.Void:
 		return place, nil
 	case counted && place.Exists:
 		return place, fmt.Errorf("%w: it lies on node %s", reserve.ErrElsewhere, place.Node)
@@ -92,7 +120,7 @@ func (s *Scheduler) placeOf(claim *claimRecord, node string) (ledger.Place, erro
 		return place, fmt.Errorf("%w: the claim has selected node %s", reserve.ErrElsewhere, selected)
 	}
 	s.ledger.Choose(name, node, s.late())
-	if place, counted = s.ledger.Where(name); counted && place.Node == node {
+	if place, counted = s.ledger.Where(name); counted && place.Node == node && !place.Void {
 		return place, nil
 	}
 	class, err := s.classOf(claim)

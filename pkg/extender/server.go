@@ -217,11 +217,7 @@ func (s *Scheduler) ReserveHandler(ctx context.Context) http.Handler {
 	e := engine()
 	e.Use(only(s.o.Caller, "reserve"))
 	e.POST(reserve.Path, func(c *gin.Context) {
-		begun := time.Now()
-		request := reserve.Request{
-			Namespace: c.Param("namespace"), Claim: c.Param("name"),
-			Volume: c.Query("volume"), Node: c.Query("nodeName"), VolumeType: c.Query("volumeType"), Group: c.Query("vgName"),
-		}
+		begun, request := time.Now(), requestOf(c)
 		answer, err := s.Reserve(klog.NewContext(c.Request.Context(), logger), request)
 		took := time.Since(begun)
 		s.meter.observe("reserve", outcome(err), took)
@@ -230,9 +226,26 @@ func (s *Scheduler) ReserveHandler(ctx context.Context) http.Handler {
 			"group", answer.Group, "took", took, "outcome", outcome(err), "err", err)
 		grant(c, answer, err)
 	})
+	e.DELETE(reserve.Path, func(c *gin.Context) {
+		begun, request := time.Now(), requestOf(c)
+		err := s.GiveUp(request)
+		took := time.Since(begun)
+		s.meter.observe("give up", outcome(err), took)
+		logger.V(2).Info("Gave up", "claim", klog.KRef(request.Namespace, request.Claim), "node", request.Node, "took", took, "outcome", outcome(err), "err", err)
+		grant(c, struct{}{}, err)
+	})
 	e.POST(reserve.RoomPath, s.room(ctx, "room", s.Room))
 	e.DELETE(reserve.RoomPath, s.room(ctx, "give back", func(_ context.Context, r reserve.Room) error { return s.GiveBack(r) }))
 	return e
+}
+
+// requestOf returns what is asked about a claim.
+func requestOf(c *gin.Context) reserve.Request {
+	return reserve.Request{
+		Namespace: c.Param("namespace"), Claim: c.Param("name"),
+		Volume: c.Query("volume"), Node: c.Query("nodeName"), VolumeType: c.Query("volumeType"), Group: c.Query("vgName"),
+		Attempt: c.Query("attempt"),
+	}
 }
 
 // grant answers one who reserves.

@@ -363,6 +363,16 @@ func TestReservationsOverTLS(t *testing.T) {
 	if _, err := reserve.New(endpoint, newAuthority(t).config(t, DefaultCaller)).Reserve(t.Context(), request); !errors.Is(err, reserve.ErrNotReady) {
 		t.Errorf("another authority's certificate: got %v", err)
 	}
+	request.Volume, request.Attempt = "local-uid-a", "second"
+	if _, err := reserve.New(endpoint, ca.config(t, DefaultCaller)).Reserve(t.Context(), request); err != nil || w.stats().Promises != 1 {
+		t.Errorf("another attempt: %v, and %d volumes are promised", err, w.stats().Promises)
+	}
+	if err := reserve.New(endpoint, ca.config(t, "n1")).GiveUp(t.Context(), request); err == nil || w.stats().Promises != 1 {
+		t.Errorf("given up by a node's certificate: got %v", err)
+	}
+	if err := reserve.New(endpoint, ca.config(t, DefaultCaller)).GiveUp(t.Context(), request); err != nil || w.stats().Promises != 0 {
+		t.Errorf("given up: %v, and %d volumes are promised", err, w.stats().Promises)
+	}
 	room := reserve.Room{Node: "n1", Group: "pool", Volume: "snap-1", Bytes: int64(20 * gib), New: true}
 	if err := reserve.New(endpoint, ca.config(t, DefaultCaller)).Keep(t.Context(), room); err != nil || w.stats().Rooms != 1 {
 		t.Errorf("room for a snapshot: %v, and %d rooms are kept", err, w.stats().Rooms)

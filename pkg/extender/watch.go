@@ -222,13 +222,16 @@ func (s *Scheduler) landed(claim *claimRecord, node string) error {
 	if s.ledger.Confirm(name, node) {
 		return nil
 	}
-	if place, counted := s.ledger.Where(name); counted && place.Exists {
+	place, counted := s.ledger.Where(name)
+	if counted && place.Exists {
 		return nil
 	}
 	s.ledger.Choose(name, node, s.late())
 	if !s.ledger.Confirm(name, node) {
 		if err := s.promise(claim, class, node); err != nil {
-			s.ledger.Forget(name) // and with it a promise elsewhere
+			if !counted || place.Node != node { // what is there may be of use again
+				s.ledger.Forget(name) // and with it a promise elsewhere
+			}
 			return err
 		}
 		s.ledger.Confirm(name, node)

@@ -14,7 +14,7 @@ type hold struct {
 	pod    string
 	claims []volume.Claim
 	nodes  []*node
-	groups []groupID // of nodes × claims; noGroup where the claim is counted already
+	groups []groupID // of nodes × claims; noGroup where the claim has its place already
 	until  time.Time
 }
 
@@ -130,7 +130,7 @@ func (h *hold) enter(n *node, offer *Offer, its *priced) bool {
 	first, stands := len(h.groups), offer.stands(n)
 	for i := range h.claims {
 		claim := &h.claims[i]
-		if its.counted[i] && n.counts(claim.Volume) {
+		if its.counted[i] && n.keeps(claim.Volume) {
 			h.groups = append(h.groups, noGroup)
 			continue
 		}
@@ -224,7 +224,7 @@ func (ref heldAt) weigh(n *node, its *priced, sign capacity.Bytes) {
 
 // place returns where the hold counts the claim at that position on n, or Nowhere.
 func (ref heldAt) place(n *node, counted []bool, claim int, id groupID) capacity.Position {
-	if counted[claim] && n.counts(ref.claims[claim].Volume) {
+	if counted[claim] && n.keeps(ref.claims[claim].Volume) {
 		return capacity.Nowhere
 	}
 	return n.index(id)

@@ -35,6 +35,9 @@ import (
 // moment. It lingers for a while, or until a report names it: from then on the
 // reports are believed.
 //
+// A promise keeps its place, but where nothing may be put any more it is void: it goes on
+// to count there, and its volume is placed as one that has none.
+//
 // All names of volumes are those of logical volumes.
 type Ledger struct {
 	mu        sync.RWMutex // guards all below, and all nodes and holds
@@ -50,7 +53,7 @@ type Ledger struct {
 	wishes    map[string]capacity.Bytes // how large a volume is asked to be; see Grow
 	grows     map[grower]growth         // what is counted of that
 	rooms     map[grower]kept           // what is kept beside claims; see Room
-	making    map[string]string         // the name of the node where the volume is being made; see Making
+	making    map[string]attempt        // to make the volume, the last there was; see Making
 	next      time.Time                 // no hold or promise ends by itself before
 	names     interned                  // of volume groups
 	shapes    map[string]*shape         // by key
@@ -71,7 +74,7 @@ func New() *Ledger {
 		wishes:    map[string]capacity.Bytes{},
 		grows:     map[grower]growth{},
 		rooms:     map[grower]kept{},
-		making:    map[string]string{},
+		making:    map[string]attempt{},
 		shapes:    map[string]*shape{},
 		names:     interned{ids: map[string]groupID{}, names: []string{""}},
 	}
@@ -153,11 +156,14 @@ func (l *Ledger) Leave(name string) {
 
 // A Place is where a volume lies or is promised.
 type Place struct {
-	Node     string
-	Group    string
-	Kind     capacity.Kind // of the group, while its node reports it
-	Exists   bool          // its PersistentVolume, or for an inline volume its pod, says so
-	Reported bool          // the node's agent says so
+	Node   string
+	Group  string
+	Kind   capacity.Kind // of the group, while its node reports it
+	Exists bool          // its PersistentVolume, or for an inline volume its pod, says so
+	// Void says that it is only promised, where nothing may be put any more: the node does
+	// not offer the group, or the group is in trouble. It wants another place.
+	Void     bool
+	Reported bool // the node's agent says so
 	// Size is what the agent says, or else the PersistentVolume; zero of what is only promised.
 	Size capacity.Bytes
 }
@@ -172,7 +178,7 @@ func (l *Ledger) Where(name string) (Place, bool) {
 		return Place{}, false
 	}
 	e := n.volumes[name]
-	place := Place{Node: n.name, Group: l.names.names[e.group()], Exists: e.existing > 0, Reported: e.reported > 0, Size: e.reported}
+	place := Place{Node: n.name, Group: l.names.names[e.group()], Exists: e.existing > 0, Void: n.void(e), Reported: e.reported > 0, Size: e.reported}
 	if !place.Reported {
 		place.Size = e.existing
 	}

@@ -117,7 +117,7 @@ func (c *cluster) create(p *simPod, claim volume.Claim) {
 	}
 	c.l.Expire(c.now)
 	place, counted := c.l.Where(claim.Volume)
-	if !counted || place.Node != p.node {
+	if !counted || place.Node != p.node || place.Void {
 		if !c.assume(p, claim.Volume, p.node) {
 			c.exhausted(p, claim.Volume)
 			return
@@ -125,7 +125,17 @@ func (c *cluster) create(p *simPod, claim volume.Claim) {
 		place, _ = c.l.Where(claim.Volume)
 	}
 	c.l.Confirm(claim.Volume, p.node)
-	c.l.Making(claim.Volume, p.node)
+	c.l.Making(claim.Volume, p.node, fmt.Sprint(c.now))
+	switch rapid.IntRange(0, 9).Draw(c.t, "goes wrong") {
+	case 0: // the node refuses
+		if !c.l.Refused(claim.Volume, p.node, fmt.Sprint(c.now)) {
+			c.t.Fatalf("that %s refused %s is not heard", p.node, claim.Volume)
+		}
+		c.exhausted(p, claim.Volume)
+		return
+	case 1: // it does not answer, and will be asked again
+		return
+	}
 	c.fill(p.node, place.Group, claim.Volume, takes(place.Group, claim.Size))
 	p.made[claim.Volume], p.fits = true, []string{p.node}
 	c.pvs[claim.Volume] = simVolume{p.node, place.Group, claim.Size.Extents(extentSize)}
@@ -257,6 +267,14 @@ func (c *cluster) leave(t *rapid.T) {
 	c.publish(node)
 }
 
+// ail puts a group in trouble, or ends that.
+func (c *cluster) ail(t *rapid.T) {
+	node := rapid.SampledFrom(simNodes).Draw(t, "node")
+	where := node + " " + rapid.SampledFrom(simGroups).Draw(t, "group")
+	c.sick[where] = !c.sick[where]
+	c.publish(node)
+}
+
 func (c *cluster) hear(t *rapid.T) {
 	if len(c.events) > 0 {
 		c.deliver(some(t, c.events))
@@ -290,6 +308,7 @@ func (c *cluster) wait(t *rapid.T) {
 
 // clear brings all nodes back with their disks and removes everything. Then all is free.
 func (c *cluster) clear() {
+	clear(c.sick)
 	for _, node := range simNodes {
 		c.away[node] = false
 		c.publish(node)
@@ -338,7 +357,7 @@ func TestWhatIsPromisedFits(t *testing.T) {
 		for name, do := range map[string]func(*rapid.T){
 			"filter": c.filter, "filter more": c.filter, "race": c.race, "choose": c.choose, "unselect": c.unselect, "move": c.move,
 			"make": c.make, "make more": c.make, "remove": c.remove, "collect": c.collect, "end": c.end,
-			"grow": c.grow, "resize": c.resize, "snapshot": c.snapshot, "work": c.work, "work more": c.work, "leave": c.leave,
+			"grow": c.grow, "resize": c.resize, "snapshot": c.snapshot, "work": c.work, "work more": c.work, "leave": c.leave, "ail": c.ail,
 			"hear": c.hear, "hear more": c.hear, "hear again": c.hearAgain, "lose": c.lose, "wait": c.wait,
 			"restart": func(*rapid.T) { c.restart() },
 		} {

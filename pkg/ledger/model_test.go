@@ -113,6 +113,25 @@ func (m *model) counted(node, name string) (spot modelSpot, ok bool) {
 	return modelSpot{}, false
 }
 
+// keeps reports whether the volume has its place on the node.
+func (m *model) keeps(node, name string) bool {
+	_, counted := m.counted(node, name)
+	return counted && !m.void(node, name)
+}
+
+// void reports whether the volume is only promised, where nothing may be put.
+func (m *model) void(node, name string) bool {
+	promise, promised := m.promises[name]
+	_, listed := m.listed(node, name)
+	_, exists := m.existing[node][name]
+	_, kept := m.rooms[node][name]
+	if !promised || promise.node != node || listed || exists || kept || m.reports[node] == nil {
+		return false
+	}
+	g := m.group(node, promise.group)
+	return !g.Managed || g.Trouble != ""
+}
+
 // names returns every volume anybody ever spoke of.
 func (m *model) names() []string { return volumeNames }
 
@@ -137,7 +156,7 @@ func (m *model) free(node, pod string) map[string]capacity.Bytes {
 				continue
 			}
 			for i, group := range h.on[node] {
-				if _, ok := m.counted(node, h.claims[i].Volume); !ok && group == g.Name {
+				if !m.keeps(node, h.claims[i].Volume) && group == g.Name {
 					left -= m.cost(node, g.Name, h.claims[i])
 				}
 			}
@@ -291,7 +310,7 @@ func (m *model) hold(pod string, claims []volume.Claim, offers []modelOffer, unt
 	for i, offer := range offers {
 		free, groups, fits := m.free(offer.node, pod), []string{}, m.reports[offer.node] != nil
 		for c, claim := range claims {
-			if _, ok := m.counted(offer.node, claim.Volume); ok {
+			if m.keeps(offer.node, claim.Volume) {
 				groups = append(groups, "")
 				continue
 			}
@@ -334,7 +353,7 @@ func (m *model) choose(pod, node string, until time.Time) bool {
 		return false
 	}
 	for i, group := range groups {
-		if _, ok := m.counted(node, h.claims[i].Volume); !ok && group != "" {
+		if !m.keeps(node, h.claims[i].Volume) && group != "" {
 			size := h.claims[i].Size.Extents(extentSize)
 			if m.isManaged(node, group) {
 				size = m.cost(node, group, h.claims[i])
@@ -422,7 +441,7 @@ func (m *model) recall(room Room, until time.Time) {
 func (m *model) heldIn(node, group string) (held capacity.Bytes) {
 	for _, h := range m.holds {
 		for i, in := range h.on[node] {
-			if _, counted := m.counted(node, h.claims[i].Volume); !counted && in == group {
+			if !m.keeps(node, h.claims[i].Volume) && in == group {
 				held += m.cost(node, group, h.claims[i])
 			}
 		}
@@ -477,6 +496,9 @@ func drawReport(t *rapid.T) Report {
 			Allocatable: capacity.Bytes(rapid.Int64Range(0, 100).Draw(t, "allocatable")),
 			Available:   capacity.Bytes(rapid.Int64Range(0, 100).Draw(t, "available")),
 			Extent:      extentSize,
+		}
+		if rapid.IntRange(0, 9).Draw(t, "troubled") == 0 {
+			g.Trouble = "DiskFault"
 		}
 		if name == allGroups[0] {
 			g.Kind, g.Extent, g.Available = capacity.Device, 0, g.Allocatable
@@ -658,7 +680,7 @@ func TestTheLedgerAgreesWithAnObviousOne(t *testing.T) {
 					return
 				}
 				for i, claim := range claims {
-					if _, ok := m.counted(on, claim.Volume); !ok {
+					if !m.keeps(on, claim.Volume) {
 						m.promise(claim.Volume, modelPromise{modelSpot{offer.groups[i], m.cost(on, offer.groups[i], claim)}, on, until, false})
 					}
 				}
@@ -666,8 +688,9 @@ func TestTheLedgerAgreesWithAnObviousOne(t *testing.T) {
 			"confirm": func(*rapid.T) {
 				what, on := name(), node()
 				p, ok := m.promises[what]
-				same("confirmed", l.Confirm(what, on), ok && p.node == on)
-				if ok && p.node == on {
+				confirmed := ok && p.node == on && !m.void(on, what)
+				same("confirmed", l.Confirm(what, on), confirmed)
+				if confirmed {
 					p.until, p.lingers = time.Time{}, false
 					m.promises[what] = p
 				}
@@ -723,6 +746,9 @@ func TestTheLedgerAgreesWithAnObviousOne(t *testing.T) {
 					}
 					if spot, _ := m.counted(place.Node, what); spot.group != place.Group {
 						t.Fatalf("%s is in %q, but the model says %q", what, place.Group, spot.group)
+					}
+					if void := m.void(place.Node, what); void != place.Void {
+						t.Fatalf("the place of %s is void: %t, but the model says %t", what, place.Void, void)
 					}
 				}
 			},

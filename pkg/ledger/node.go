@@ -132,6 +132,23 @@ func (n *node) counts(name string) bool {
 	return counted
 }
 
+// keeps reports whether the volume has its place on n: it is counted there, and not void.
+func (n *node) keeps(name string) bool {
+	e, counted := n.volumes[name]
+	return counted && !n.void(e)
+}
+
+// void reports whether nothing but a promise speaks of the volume, and nothing may be put
+// where it is promised: n does not offer the group any more, or the group is in trouble.
+// While nobody reports on n nothing is known against it.
+func (n *node) void(e entry) bool {
+	if !n.reported || e.promised == 0 || e.reported > 0 || e.existing > 0 || e.reserved > 0 {
+		return false
+	}
+	at := n.index(e.promisedIn)
+	return at < 0 || n.shape.groups[at].Trouble != ""
+}
+
 // index returns the position of the group, or Nowhere when n has no such managed group.
 func (n *node) index(id groupID) capacity.Position {
 	for i := range n.sums {

@@ -48,7 +48,7 @@ func (l *Ledger) choose(h *hold, nodeName string, until time.Time) bool {
 		return false
 	}
 	for i, id := range ref.spots() {
-		if n.counts(h.claims[i].Volume) || id == noGroup || h.claims[i].TakesNothing() {
+		if n.keeps(h.claims[i].Volume) || id == noGroup || h.claims[i].TakesNothing() {
 			continue
 		}
 		spot := promised{id: id, size: h.claims[i].Size}
@@ -73,10 +73,20 @@ func (l *Ledger) promise(n *node, name string, spot promised, until time.Time) {
 		l.unpromise(name)
 	}
 	e := n.volumes[name]
+	if e.promised > 0 && e.promisedIn != spot.id && l.making[name].node == n.name {
+		l.keepFormer(n, name, e, until)
+	}
 	e.promised, e.promisedIn = max(1, spot.size), spot.id
 	l.set(n, name, e)
 	l.promises[name] = n
 	l.setDeadline(name, until)
+}
+
+// keepFormer keeps room where the volume was promised until now, because n was told of that
+// and may be making it there still. No logical volume has a name with spaces.
+func (l *Ledger) keepFormer(n *node, name string, was entry, until time.Time) {
+	group := l.names.names[was.promisedIn]
+	l.keep(n, Room{Volume: name + " in " + group, Node: n.name, Group: group, Size: was.promised, New: true}, kept{}, until)
 }
 
 // unpromise ends the promise of the volume, if there is one. l.mu is held.
@@ -102,7 +112,7 @@ func (l *Ledger) endPromise(name string) {
 // Promise promises the claims' places on the node, which the pod then no longer holds
 // anywhere. It returns false, and changes nothing, when the node has changed since it
 // was seen and they do not all fit now. A claim that is counted there already keeps
-// the place it has.
+// the place it has, unless that is void.
 func (l *Ledger) Promise(pod string, claims []volume.Claim, offer Offer, until time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -124,7 +134,7 @@ func (l *Ledger) Promise(pod string, claims []volume.Claim, offer Offer, until t
 	return true
 }
 
-// room returns where those claims go that n does not count yet, and false when it has
+// room returns where those claims go that have no place on n yet, and false when it has
 // no room for them there even if what the hold has on n is given back.
 func (l *Ledger) room(n *node, own *hold, claims []volume.Claim, offer *Offer) ([]capacity.Position, bool) {
 	left := make([]capacity.Bytes, len(n.sums))
@@ -136,7 +146,7 @@ func (l *Ledger) room(n *node, own *hold, claims []volume.Claim, offer *Offer) (
 	}
 	places := make([]capacity.Position, len(claims))
 	for i := range claims {
-		if places[i] = capacity.Nowhere; n.counts(claims[i].Volume) {
+		if places[i] = capacity.Nowhere; n.keeps(claims[i].Volume) {
 			continue
 		}
 		at := offer.place(n, i)
@@ -154,12 +164,12 @@ func (l *Ledger) room(n *node, own *hold, claims []volume.Claim, offer *Offer) (
 }
 
 // Confirm makes the promise of the volume on the node last until it is forgotten: its
-// claim shows the node. It returns false when there is no such promise.
+// claim shows the node. It returns false when there is no such promise, or it is void.
 func (l *Ledger) Confirm(name, nodeName string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := l.promises[name]
-	if n == nil || n.name != nodeName {
+	if n == nil || n.name != nodeName || n.void(n.volumes[name]) {
 		return false
 	}
 	l.setDeadline(name, time.Time{})

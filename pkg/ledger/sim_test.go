@@ -26,6 +26,7 @@ type cluster struct {
 	heard   map[string][]Report                             // by node, all that was delivered
 	latest  map[string]Report                               // by node, what the API server has
 	away    map[string]bool                                 // nodes that have left
+	sick    map[string]bool                                 // "node group" where nothing new may be put
 	serial  uint64
 	pods    map[string]*simPod
 	born    int
@@ -107,6 +108,7 @@ func newCluster(t *rapid.T) *cluster {
 		heard:   map[string][]Report{},
 		latest:  map[string]Report{},
 		away:    map[string]bool{},
+		sick:    map[string]bool{},
 		pods:    map[string]*simPod{},
 		pvs:     map[string]simVolume{},
 		wishes:  map[string]capacity.Bytes{},
@@ -140,6 +142,9 @@ func (c *cluster) publish(node string) {
 	r := Report{Version: c.serial}
 	for _, name := range simGroups {
 		g := Group{Name: name, Managed: true, Allocatable: sizeOf(name), Available: sizeOf(name), Extent: extentSize}
+		if c.sick[node+" "+name] {
+			g.Trouble = "DiskFault"
+		}
 		if name == disk {
 			g.Kind, g.Extent = capacity.Device, 0
 		}
@@ -236,7 +241,8 @@ func (c *cluster) selected(p *simPod, name, node string) {
 	if place, counted := c.l.Where(name); counted && place.Exists {
 		return
 	}
-	if !c.assume(p, name, node) {
+	place, counted := c.l.Where(name)
+	if !c.assume(p, name, node) && (!counted || place.Node != node) {
 		c.l.Forget(name)
 	}
 }
@@ -275,7 +281,7 @@ func (c *cluster) place(view View, claims []volume.Claim) ([]capacity.Position, 
 	var at []int
 	for i, claim := range claims {
 		places[i] = capacity.Nowhere
-		if place, counted := c.l.Where(claim.Volume); counted && place.Node == view.Name {
+		if place, counted := c.l.Where(claim.Volume); counted && place.Node == view.Name && !place.Void {
 			continue
 		}
 		wanting, at = append(wanting, claim), append(at, i)

@@ -54,7 +54,8 @@ func StatusOf(err error) int {
 	return http.StatusInternalServerError
 }
 
-// Path is where the extender serves reservations, with the claim's namespace and name
+// Path is where the extender serves reservations, POST to make one and DELETE to give up what
+// was answered, with the claim's namespace and name
 // as gin parameters.
 const Path = "/apis/scheduling/:namespace/persistentvolumeclaims/:name"
 
@@ -65,6 +66,8 @@ type Request struct {
 	Node             string
 	VolumeType       string // as in the StorageClass; the extender reads the class itself
 	Group            string // the group the class insists on, or empty
+	// Attempt tells this attempt to make the volume from all others, for GiveUp; or empty.
+	Attempt string
 }
 
 // A Place is where the volume goes.
@@ -147,6 +150,16 @@ func (c *Client) reserve(ctx context.Context, r Request) (Place, error) {
 	return Place{Node: answer.Node, Group: answer.Group, Path: cmp.Or(answer.Device, answer.Disk), Identity: answer.Identity}, nil
 }
 
+// GiveUp gives the place back for which Reserve was asked with the same request: its node
+// refused to make the volume there, and is at it no more. If the place was asked for in
+// another attempt since, it is kept.
+func (c *Client) GiveUp(ctx context.Context, r Request) error {
+	if _, err := c.do(ctx, http.MethodDelete, c.url(r)); err != nil {
+		return fmt.Errorf("giving up the place of claim %s/%s on node %q: %w", r.Namespace, r.Claim, r.Node, err)
+	}
+	return nil
+}
+
 // do returns what the extender answers to a request that it grants.
 func (c *Client) do(ctx context.Context, method, url string) ([]byte, error) {
 	request, err := http.NewRequestWithContext(ctx, method, url, http.NoBody)
@@ -173,6 +186,9 @@ func (c *Client) url(r Request) string {
 	query := url.Values{"nodeName": {r.Node}, "volumeType": {r.VolumeType}, "vgName": {r.Group}}
 	if r.Volume != "" {
 		query.Set("volume", r.Volume)
+	}
+	if r.Attempt != "" {
+		query.Set("attempt", r.Attempt)
 	}
 	return c.endpoint + path + "?" + query.Encode()
 }

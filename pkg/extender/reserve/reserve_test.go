@@ -41,6 +41,23 @@ func TestAPlaceIsAskedForAndRead(t *testing.T) {
 	}
 }
 
+func TestAPlaceIsGivenUpInTheAttemptInWhichItWasAskedFor(t *testing.T) {
+	client, got := extender(t, http.StatusOK, `{}`)
+	asked := request
+	asked.Volume, asked.Attempt = "local-1", "first"
+	if err := client.GiveUp(t.Context(), asked); err != nil {
+		t.Fatal(err)
+	}
+	const where = "/apis/scheduling/default/persistentvolumeclaims/data-0?attempt=first&nodeName=n1&vgName=pool&volume=local-1&volumeType=LVM"
+	if got.Method != http.MethodDelete || got.URL.RequestURI() != where {
+		t.Errorf("asked %s %s", got.Method, got.URL.RequestURI())
+	}
+	client, _ = extender(t, http.StatusServiceUnavailable, `{"message":"caches"}`)
+	if err := client.GiveUp(t.Context(), asked); !errors.Is(err, ErrNotReady) || err.Error() != `giving up the place of claim default/data-0 on node "n1": the scheduler extender cannot answer now: caches` {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestRefusalsCanBeToldApart(t *testing.T) {
 	for name, test := range map[string]struct {
 		status int
