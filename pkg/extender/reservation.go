@@ -112,7 +112,7 @@ func (s *Scheduler) placeOf(claim *claimRecord, node string) (ledger.Place, erro
 	name, selected := s.o.volumeOf(claim.uid()), claim.selected()
 	place, counted := s.ledger.Where(name)
 	switch {
-	case counted && place.Node == node && !place.Void:
+	case counted && place.On(node):
 		return place, nil
 	case counted && place.Exists:
 		return place, fmt.Errorf("%w: it lies on node %s", reserve.ErrElsewhere, place.Node)
@@ -120,7 +120,7 @@ func (s *Scheduler) placeOf(claim *claimRecord, node string) (ledger.Place, erro
 		return place, fmt.Errorf("%w: the claim has selected node %s", reserve.ErrElsewhere, selected)
 	}
 	s.ledger.Choose(name, node, s.late())
-	if place, counted = s.ledger.Where(name); counted && place.Node == node && !place.Void {
+	if place, counted = s.ledger.Where(name); counted && place.On(node) {
 		return place, nil
 	}
 	class, err := s.classOf(claim)

@@ -168,6 +168,9 @@ type Place struct {
 	Size capacity.Bytes
 }
 
+// On reports whether that is a place on the node which the volume may still go to.
+func (p Place) On(node string) bool { return p.Node == node && !p.Void }
+
 // Where returns the place of the volume, if it is counted anywhere. Holds do not
 // count: they are in many places.
 func (l *Ledger) Where(name string) (Place, bool) {

@@ -126,12 +126,6 @@ func (l *Ledger) drop(n *node) {
 	}
 }
 
-// counts reports whether the volume is counted on n other than by holds.
-func (n *node) counts(name string) bool {
-	_, counted := n.volumes[name]
-	return counted
-}
-
 // keeps reports whether the volume has its place on n: it is counted there, and not void.
 func (n *node) keeps(name string) bool {
 	e, counted := n.volumes[name]
