@@ -168,7 +168,7 @@ func when(condition bool, text string) string {
 func where(c extender.ExplainedClaim) string {
 	var parts []string
 	for _, part := range []struct{ word, value string }{
-		{"vg", c.Group}, {"medium", string(c.Media)}, {"node", c.Node}, {"layout", c.Layout},
+		{"vg", c.Group}, {"medium", string(c.Media)}, {"node", c.Node}, {"layout", c.Layout}, {"no", when(c.WholeDisk, "partition")},
 	} {
 		if part.value != "" {
 			parts = append(parts, part.word+" "+part.value)

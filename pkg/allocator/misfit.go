@@ -14,10 +14,12 @@ type Misfit struct {
 	Group string // the group that came nearest; empty when none was eligible
 	Asked string // the group the claim insists on, if it does
 	Media capacity.Media
-	Wants capacity.Bytes // what the claim takes of Group
-	Free  capacity.Bytes // what Group has left for it
-	Size  capacity.Bytes // all that Group could ever give
-	Held  capacity.Bytes // of Group, for other pods that are being placed; it may come free soon
+	// WholeDisk says that the claim wants no partition.
+	WholeDisk bool
+	Wants     capacity.Bytes // what the claim takes of Group
+	Free      capacity.Bytes // what Group has left for it
+	Size      capacity.Bytes // all that Group could ever give
+	Held      capacity.Bytes // of Group, for other pods that are being placed; it may come free soon
 
 	Stripes bool   // Group has room, but not equal parts of it on two or more disks
 	Trouble string // why nothing new may be put in Group; empty when it is well
@@ -78,6 +80,12 @@ func (m *Misfit) none() string {
 	if m.Media != "" {
 		what += " on " + string(m.Media)
 	}
+	switch {
+	case m.WholeDisk && m.Kind == capacity.MountPoint:
+		what += " that is on a whole disk"
+	case m.WholeDisk:
+		what += " that is a whole disk"
+	}
 	return what
 }
 
@@ -85,7 +93,7 @@ func (m *Misfit) none() string {
 // group with the most room.
 func (p *Planner) explain(claim int) *Misfit {
 	c := &p.claims[claim]
-	m := &Misfit{Kind: c.Kind, Asked: c.Group, Media: c.Media, Wants: c.Size, Final: true}
+	m := &Misfit{Kind: c.Kind, Asked: c.Group, Media: c.Media, WholeDisk: c.WholeDisk, Wants: c.Size, Final: true}
 	if len(p.claims) > 1 {
 		m.Claim = c.Name
 	}

@@ -63,19 +63,28 @@ func NewPlanner(claims []volume.Claim, prefer Preference) *Planner {
 }
 
 // pickier orders claims: those that insist on a group have no choice and go
-// first, then those that insist on a medium, then the larger. Striped ones go last:
+// first, then those that insist on a medium, then those that want no partition, then the
+// larger. Striped ones go last:
 // where the others will lie on the disks is not known, and they must have room anyhow.
 func pickier(a, b volume.Claim) int {
 	return cmp.Or(
 		cmp.Compare(striped(a), striped(b)),
 		-cmp.Compare(picks(a.Group), picks(b.Group)),
 		-cmp.Compare(picks(string(a.Media)), picks(string(b.Media))),
+		-cmp.Compare(limited(a), limited(b)),
 		-cmp.Compare(a.Size, b.Size),
 	)
 }
 
 func striped(c volume.Claim) int {
 	if c.Layout == capacity.Striped {
+		return 1
+	}
+	return 0
+}
+
+func limited(c volume.Claim) int {
+	if c.WholeDisk {
 		return 1
 	}
 	return 0
@@ -220,7 +229,7 @@ func (p *Planner) better(a, b rest) bool {
 
 // eligible reports whether the claim may lie in the group at all.
 func eligible(c *volume.Claim, g *capacity.Group) bool {
-	return c.Kind == g.Kind && (c.Group == "" || c.Group == g.Name) && (c.Media == "" || c.Media == g.Media)
+	return c.Kind == g.Kind && (c.Group == "" || c.Group == g.Name) && (c.Media == "" || c.Media == g.Media) && !(c.WholeDisk && g.Partition)
 }
 
 func (p *Planner) fits(claim, group int) bool {

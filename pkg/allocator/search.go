@@ -105,7 +105,7 @@ func (p *Planner) candidates(level int) []int {
 
 // alike reports whether two claims can change places.
 func alike(a, b volume.Claim) bool {
-	return a.Size == b.Size && a.Kind == b.Kind && a.Group == b.Group && a.Media == b.Media && a.Layout == b.Layout
+	return a.Size == b.Size && a.Kind == b.Kind && a.Group == b.Group && a.Media == b.Media && a.Layout == b.Layout && a.WholeDisk == b.WholeDisk
 }
 
 // A set is some of the claims: bit i stands for the claim that is i-th in order.

@@ -18,6 +18,12 @@ func whole(kind capacity.Kind, name string, size capacity.Bytes, options ...grou
 	return g
 }
 
+// partition makes a group a part of a disk.
+func partition(g *capacity.Group) { g.Partition = true }
+
+// limitedIO makes a claim one whose IO is limited.
+func limitedIO(c *volume.Claim) { c.WholeDisk = true }
+
 func of(kind capacity.Kind) claimOption { return func(c *volume.Claim) { c.Kind = kind } }
 
 func TestWhatIsGivenWhole(t *testing.T) {
@@ -72,6 +78,31 @@ func TestWhatIsGivenWhole(t *testing.T) {
 			node:   node(whole(device, "/dev/vdb", 10*gib), whole(device, "/dev/vdc", 20*gib)),
 			claims: claims(claim("a", 30*gib, of(device))),
 			want:   "device /dev/vdc: wants 30Gi, has 20Gi in all",
+		},
+		"a claim with limits leaves a partition alone that would fit better": {
+			node:   node(whole(device, "/dev/sdb1", 10*gib, partition), whole(device, "/dev/sdc", 20*gib)),
+			claims: claims(claim("a", 10*gib, of(device), limitedIO)),
+			want:   "/dev/sdc", scores: "5 5",
+		},
+		"a claim without limits takes it": {
+			node:   node(whole(device, "/dev/sdb1", 10*gib, partition), whole(device, "/dev/sdc", 20*gib)),
+			claims: claims(claim("a", 10*gib, of(device))),
+			want:   "/dev/sdb1", scores: "10 10",
+		},
+		"the claim with limits has the disk, and the larger one without the partition": {
+			node:   node(whole(device, "/dev/sdb1", 40*gib, partition), whole(device, "/dev/sdc", 30*gib)),
+			claims: claims(claim("a", 30*gib, of(device)), claim("b", 10*gib, of(device), limitedIO)),
+			want:   "/dev/sdb1 /dev/sdc", scores: "6 6",
+		},
+		"partitions alone, and limits": {
+			node:   node(whole(device, "/dev/sdb1", 10*gib, partition), whole(device, "/dev/sdb2", 10*gib, partition)),
+			claims: claims(claim("a", 10*gib, of(device), limitedIO)),
+			want:   "no managed device that is a whole disk: wants 10Gi, 0 free",
+		},
+		"a file system on a partition, and limits": {
+			node:   node(whole(mount, "/mnt/a", 10*gib, partition, media(volume.SSD))),
+			claims: claims(claim("a", 10*gib, of(mount), on(volume.SSD), limitedIO)),
+			want:   "no managed mount point on ssd that is on a whole disk: wants 10Gi, 0 free",
 		},
 		"no file system": {
 			node:   node(group("pool", 100*gib)),

@@ -54,7 +54,10 @@ type Group struct {
 	Extent  Bytes  // the unit of allocation; zero of what is given whole
 	Media   Media  // what all its disks are made of; empty when mixed or not known
 	Trouble string // why nothing new may be put there; empty when all is well
-	Disks   *Disks // how Free lies on them; nil when not known, and then nothing is striped
+	// Partition says of what is given whole that it is a part of a disk, or lies on one: the
+	// kernel holds only whole disks to limits.
+	Partition bool
+	Disks     *Disks // how Free lies on them; nil when not known, and then nothing is striped
 }
 
 // A Node is what one node has to give.

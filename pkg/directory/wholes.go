@@ -19,6 +19,8 @@ type whole struct {
 	media   volume.Media
 	offered bool // the agent offers it
 	trouble string
+	// partition says that it is a part of a disk, or lies on one.
+	partition bool
 }
 
 // wholesOf returns the devices and mount points of a report that are offered or that
@@ -30,12 +32,14 @@ func wholesOf(nls *v1alpha1.NodeLocalStorage, media map[string]capacity.Media) [
 		d := &info.DeviceInfos[i]
 		w := whole{kind: volume.Device, path: slim.Once(d.Name), id: d.ID, owner: d.VolumeID, size: capacity.Bytes(d.Total), media: media[d.Name]}
 		w.offered, w.trouble = slices.Contains(offered.Devices, d.Name), faultOf(d.Condition)
+		w.partition = d.IsPartition()
 		wholes = append(wholes, w)
 	}
 	for i := range info.MountPoints {
 		m := &info.MountPoints[i]
 		w := whole{kind: volume.MountPoint, path: slim.Once(m.Name), id: m.ID, owner: m.VolumeID, size: capacity.Bytes(m.Total), media: media[m.Device]}
 		w.offered, w.trouble = slices.Contains(offered.MountPoints, m.Name), faultOf(m.Condition)
+		w.partition = info.OnPartition(m)
 		wholes = append(wholes, w)
 	}
 	return slices.DeleteFunc(wholes, func(w whole) bool { return !w.offered && w.owner == "" })
@@ -50,7 +54,7 @@ func faultOf(condition v1alpha1.StorageStateType) string {
 
 // group is w as it is placed.
 func (w whole) group() capacity.Group {
-	g := capacity.Group{Name: w.path, Kind: w.kind.Lies(), Size: w.size, Free: w.size, Media: w.media, Trouble: w.trouble}
+	g := capacity.Group{Name: w.path, Kind: w.kind.Lies(), Size: w.size, Free: w.size, Media: w.media, Trouble: w.trouble, Partition: w.partition}
 	if w.owner != "" {
 		g.Free = 0
 	}

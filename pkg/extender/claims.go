@@ -38,6 +38,8 @@ type rest struct {
 	source *corev1.TypedObjectReference
 	owner  string // the UID of what it was made for, such as a pod
 	block  bool   // it wants a device and not a file system
+	// limited says that it names a VolumeAttributesClass: these say nothing but limits.
+	limited bool
 }
 
 // claimOf returns what is kept of a claim.
@@ -63,6 +65,7 @@ func claimOf(o *corev1.PersistentVolumeClaim) *claimRecord {
 		more.owner = string(owner.UID)
 	}
 	more.block = o.Spec.VolumeMode != nil && *o.Spec.VolumeMode == corev1.PersistentVolumeBlock
+	more.limited = o.Spec.VolumeAttributesClassName != nil && *o.Spec.VolumeAttributesClassName != ""
 	if more != (rest{}) {
 		c.rest = &more
 	}

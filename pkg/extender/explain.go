@@ -34,6 +34,8 @@ type ExplainedClaim struct {
 	Media  capacity.Media `json:"mediaType,omitempty"` // the only one that will do
 	Node   string         `json:"node,omitempty"`      // the only one that will do
 	Layout string         `json:"lvmType,omitempty"`
+	// WholeDisk says that no partition will do.
+	WholeDisk bool `json:"wholeDisk,omitempty"`
 }
 
 // An ExplainedVerdict is whether one node will do.
@@ -81,7 +83,7 @@ func (s *Scheduler) Explain(namespace, name string) (*Explanation, error) {
 	default:
 		for i := range claims {
 			c := &claims[i]
-			said.Claims = append(said.Claims, ExplainedClaim{c.Name, c.Size, c.Group, c.Media, c.Node, string(c.Layout)})
+			said.Claims = append(said.Claims, ExplainedClaim{c.Name, c.Size, c.Group, c.Media, c.Node, string(c.Layout), c.WholeDisk})
 		}
 		said.Nodes = s.verdicts(pod, claims)
 	}

@@ -111,6 +111,7 @@ func (s *Scheduler) claimFrom(claim *claimRecord, class *storagev1.StorageClass)
 	}
 	wanted := params.Like()
 	wanted.Volume, wanted.Name, wanted.Size = s.o.volumeOf(claim.uid()), claim.Key(), claim.asked
+	wanted.WholeDisk = wanted.WholeDisk || params.Kind != volume.LVM && claim.more().limited
 	return from.beside(wanted), nil
 }
 

@@ -2,7 +2,6 @@ package extender
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/open-local/open-local/apis/storage/v1alpha1"
 	"github.com/open-local/open-local/pkg/capacity"
@@ -21,7 +20,7 @@ func wholesOf(nls *v1alpha1.NodeLocalStorage) []ledger.Group {
 		d := &info.DeviceInfos[i]
 		g := whole(capacity.Device, d.Name, d.Total, d.VolumeID)
 		g.Managed = slices.Contains(managed.Devices, d.Name) && !overlapped(d, info)
-		g.Media = slim.Once(capacity.Media(d.MediaType))
+		g.Media, g.Partition = slim.Once(capacity.Media(d.MediaType)), d.IsPartition()
 		g.Trouble = troubleOf(d.VolumeID, d.Reason, d.ReadOnly, d.Condition)
 		wholes = append(wholes, g)
 	}
@@ -29,7 +28,7 @@ func wholesOf(nls *v1alpha1.NodeLocalStorage) []ledger.Group {
 		m := &info.MountPoints[i]
 		g := whole(capacity.MountPoint, m.Name, m.Total, m.VolumeID)
 		g.Managed = slices.Contains(managed.MountPoints, m.Name)
-		g.Media = slim.Once(capacity.Media(mediaOfDevice(m.Device, info.DeviceInfos)))
+		g.Media, g.Partition = slim.Once(capacity.Media(mediaOfDevice(m.Device, info.DeviceInfos))), info.OnPartition(m)
 		g.Trouble = troubleOf(m.VolumeID, m.Reason, m.ReadOnly, m.Condition)
 		wholes = append(wholes, g)
 	}
@@ -82,26 +81,11 @@ func troubleOf(owner, reason string, readOnly bool, condition v1alpha1.StorageSt
 func overlapped(d *v1alpha1.DeviceInfo, info *v1alpha1.NodeStorageInfo) bool {
 	for i := range info.DeviceInfos {
 		other := &info.DeviceInfos[i]
-		if partOf(other.Name, d.Name) || (partOf(d.Name, other.Name) && other.VolumeID != "") {
+		if v1alpha1.PartOf(other.Name, d.Name) || (v1alpha1.PartOf(d.Name, other.Name) && other.VolumeID != "") {
 			return true
 		}
 	}
 	return slices.ContainsFunc(info.MountPoints, func(m v1alpha1.MountPoint) bool {
-		return m.Device == d.Name || partOf(m.Device, d.Name)
+		return m.Device == d.Name || v1alpha1.PartOf(m.Device, d.Name)
 	})
-}
-
-// partOf reports whether a path is that of a partition of the disk: /dev/sda1 is one of
-// /dev/sda, and /dev/nvme0n1p1 of /dev/nvme0n1.
-func partOf(path, disk string) bool {
-	suffix, begins := strings.CutPrefix(path, disk)
-	if !begins || disk == "" {
-		return false
-	}
-	if last := disk[len(disk)-1]; last >= '0' && last <= '9' {
-		if suffix, begins = strings.CutPrefix(suffix, "p"); !begins {
-			return false
-		}
-	}
-	return suffix != "" && strings.Trim(suffix, "0123456789") == ""
 }

@@ -98,6 +98,7 @@ type Group struct {
 	Extent      capacity.Bytes
 	Media       capacity.Media
 	Trouble     string // why nothing new may be put there; empty when all is well
+	Partition   bool   // it is a part of a disk, or lies on one
 	Volumes     []Volume
 	// Disks is what each of its physical volumes has free, in no order; nil when the
 	// report does not say.

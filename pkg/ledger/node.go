@@ -272,8 +272,8 @@ func (l *Ledger) group(reported *Group) capacity.Group {
 		Free:    base,
 		Extent:  reported.Extent,
 		Media:   reported.Media,
-		Trouble: reported.Trouble,
-		Disks:   capacity.NewDisks(base, reported.Disks),
+		Trouble: reported.Trouble, Partition: reported.Partition,
+		Disks: capacity.NewDisks(base, reported.Disks),
 	}
 }
 
@@ -301,7 +301,7 @@ func keyOf(groups []capacity.Group) string {
 	var key []byte
 	for i := range groups {
 		g := &groups[i]
-		key = fmt.Appendf(key, "%q %q %d %d %q %q %v\n", g.Name, string(g.Kind), g.Size, g.Extent, g.Media, g.Trouble, g.Disks)
+		key = fmt.Appendf(key, "%q %q %d %d %q %q %t %v\n", g.Name, string(g.Kind), g.Size, g.Extent, g.Media, g.Trouble, g.Partition, g.Disks)
 	}
 	return string(key)
 }

@@ -160,3 +160,18 @@ func wantDisks(t *testing.T, l *Ledger, want map[string]capacity.Bytes) {
 		t.Errorf("free (-want +got):\n%s", diff)
 	}
 }
+
+// TestAPartitionIsNotTakenForADisk has two nodes that differ in nothing else.
+func TestAPartitionIsNotTakenForADisk(t *testing.T) {
+	l, disk, part := New(), twoDisks(""), twoDisks("")
+	for i := range part.Groups {
+		part.Groups[i].Partition = true
+	}
+	l.Report("n1", disk)
+	l.Report("n2", part)
+	for node, want := range map[string]bool{"n1": false, "n2": true} {
+		if got := look(l, "", node).Groups[0].Partition; got != want {
+			t.Errorf("%s has a partition: %t", node, got)
+		}
+	}
+}

@@ -119,7 +119,8 @@ func ParseParameters(params map[string]string) (Parameters, error) {
 
 // Like returns what all claims of the class have in common: where volumes of it may lie.
 func (p Parameters) Like() Claim {
-	return Claim{Kind: p.Kind.Lies(), Group: p.Group, Media: p.Media, Layout: p.Layout}
+	limited := p.Limits != Limits{}
+	return Claim{Kind: p.Kind.Lies(), Group: p.Group, Media: p.Media, Layout: p.Layout, WholeDisk: limited && p.Kind != LVM}
 }
 
 // validate checks what single keys cannot.

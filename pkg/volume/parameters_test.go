@@ -127,6 +127,29 @@ func TestMistakesAreReportedInTheSameOrderEachTime(t *testing.T) {
 	}
 }
 
+func TestLimitsWantAWholeDisk(t *testing.T) {
+	for name, test := range map[string]struct {
+		params map[string]string
+		want   bool
+	}{
+		"a disk":                               {params: map[string]string{"volumeType": "Device"}},
+		"a disk with operations a second":      {params: map[string]string{"volumeType": "Device", "iops": "100"}, want: true},
+		"a disk with bytes a second":           {params: map[string]string{"volumeType": "Device", "bps": "1Mi"}, want: true},
+		"a mount point with limits":            {params: map[string]string{"volumeType": "MountPoint", "bps": "1Mi"}, want: true},
+		"a logical volume is a disk of itself": {params: map[string]string{"volumeType": "LVM", "bps": "1Mi"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, err := volume.ParseParameters(test.params)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := p.Like().WholeDisk; got != test.want {
+				t.Errorf("got %t", got)
+			}
+		})
+	}
+}
+
 func FuzzParseParameters(f *testing.F) {
 	f.Add("volumeType", "LVM", "vgName", "pool", "bps", "1Mi")
 	f.Add("volumeType", "Device", "mediaType", "ssd", "fsType", "xfs")

@@ -85,6 +85,9 @@ type Claim struct {
 	// Media is what the disks must be made of; empty means any.
 	Media  Media
 	Layout capacity.Layout
+	// WholeDisk says that no partition will do, and nothing on one, because the IO of the
+	// volume is limited.
+	WholeDisk bool
 	// Node is the only node that will do, because what the volume is made from lies
 	// there; empty means any.
 	Node string
