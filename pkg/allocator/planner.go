@@ -229,7 +229,7 @@ func (p *Planner) better(a, b rest) bool {
 
 // eligible reports whether the claim may lie in the group at all.
 func eligible(c *volume.Claim, g *capacity.Group) bool {
-	return c.Kind == g.Kind && (c.Group == "" || c.Group == g.Name) && (c.Media == "" || c.Media == g.Media) && !(c.WholeDisk && g.Partition)
+	return c.Kind == g.Kind && (c.Group == "" || c.Group == g.Name) && (c.Media == "" || c.Media == g.Media) && (!c.WholeDisk || !g.Partition)
 }
 
 func (p *Planner) fits(claim, group int) bool {
